@@ -1,0 +1,4 @@
+//! The domain of Cutover, pure.
+
+pub mod id;
+pub mod outcome;

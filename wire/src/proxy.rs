@@ -1,0 +1,216 @@
+//! The talk on the proxy's socket: frames of JSON over a Unix stream.
+//!
+//! A frame is a length of four bytes, big end first, and that many bytes of
+//! JSON. The agent sends a [`Call`], the proxy answers with one [`Reply`];
+//! several calls may follow each other on a connection. A call of another
+//! [`VERSION`] is answered with [`Refusal::Version`], so an old agent and a
+//! new proxy tell each other plainly that they do not fit.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::statistics::Statistics;
+use crate::table::{Table, TableProblem};
+
+/// The version of this talk.
+pub const VERSION: u32 = 1;
+
+/// The largest frame: five hundred apps of a hundred targets fit well.
+pub const MAX_FRAME: usize = 8 * 1024 * 1024;
+
+/// The request header of a front-door probe. From a loopback address it makes
+/// the proxy name the answering pool in [`POOL_HEADER`]; it is never passed on.
+pub const PROBE_HEADER: &str = "x-cutover-probe";
+
+/// The answer header that tells a probe which pool answered.
+pub const POOL_HEADER: &str = "x-cutover-pool";
+
+/// One question of the agent, with the version it speaks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// See [`VERSION`].
+    pub version: u32,
+    /// What is asked.
+    pub request: Request,
+}
+
+/// What the agent asks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Who are you, and what do you serve?
+    Status,
+    /// The table in force.
+    Table,
+    /// Put this table in place of the generation `expected`. Answered when it
+    /// is stored and every new request follows it.
+    Apply {
+        /// The generation that the maker had read.
+        expected: u64,
+        /// The new table, whose generation is `expected + 1`.
+        table: Table,
+    },
+    /// Give these targets no new request, and answer when the last open one
+    /// has ended or the deadline passed. A target stays so until a table puts
+    /// it in a serving pool again.
+    Drain {
+        /// The app.
+        app: String,
+        /// The ids of its targets; unknown ones hold nothing.
+        targets: Vec<String>,
+        /// How long to wait for the last request.
+        deadline_ms: u64,
+    },
+    /// What was counted.
+    Statistics,
+}
+
+/// What the proxy answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::Table`].
+    Table(Table),
+    /// To [`Request::Apply`]: the table is stored and in force.
+    Applied {
+        /// Its generation.
+        generation: u64,
+    },
+    /// To [`Request::Drain`].
+    Drained(Drained),
+    /// To [`Request::Statistics`].
+    Statistics(Statistics),
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+/// Why the proxy did nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// Somebody changed the table in between: read it and decide anew.
+    #[error("the table in force is generation {actual}, not {expected}")]
+    Generation {
+        /// What the maker had read.
+        expected: u64,
+        /// What is in force.
+        actual: u64,
+    },
+    /// The table is wrong.
+    #[error("the table is wrong: {}", list(.0))]
+    Invalid(Vec<TableProblem>),
+    /// The table could not be stored, so it was not put in force.
+    #[error("the table could not be stored: {0}")]
+    Storage(String),
+    /// The two programs do not fit.
+    #[error("this proxy speaks version {VERSION}, not {0}: upgrade the older program")]
+    Version(u32),
+    /// The frame was no call.
+    #[error("the call could not be read: {0}")]
+    Malformed(String),
+}
+
+fn list(problems: &[TableProblem]) -> String {
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("; ")
+}
+
+/// Who a proxy is and what it serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// A new name for each process, so that a restart is seen.
+    pub instance: String,
+    /// The version of the program.
+    pub program: String,
+    /// The generation in force.
+    pub generation: u64,
+    /// Where users reach it.
+    pub listeners: Vec<SocketAddr>,
+}
+
+/// What was left when a drain ended: all zero when every request had its answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drained {
+    /// Requests still open.
+    pub requests: u64,
+    /// Streams still open.
+    pub streams: u64,
+    /// Tunnels still open.
+    pub tunnels: u64,
+}
+
+impl Drained {
+    /// Whether everything has ended.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Why bytes are no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum FrameError {
+    /// The message is larger than [`MAX_FRAME`].
+    #[error("a frame of {0} bytes is over the limit of {MAX_FRAME}")]
+    TooLarge(usize),
+    /// The message is no JSON of the expected form.
+    #[error("the frame's JSON is not understood")]
+    Json(#[source] serde_json::Error),
+}
+
+/// The bytes of the length before a frame.
+pub const LENGTH_BYTES: usize = 4;
+
+/// A message as the bytes of its frame, length first.
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, FrameError> {
+    let mut frame = vec![0; LENGTH_BYTES];
+    serde_json::to_writer(&mut frame, message).map_err(FrameError::Json)?;
+    let length = frame.len() - LENGTH_BYTES;
+    let short = u32::try_from(length).ok().filter(|_| length <= MAX_FRAME);
+    let short = short.ok_or(FrameError::TooLarge(length))?;
+    frame[..LENGTH_BYTES].copy_from_slice(&short.to_be_bytes());
+    Ok(frame)
+}
+
+/// The length that a frame's first bytes announce, checked against the limit.
+pub fn length(announced: [u8; LENGTH_BYTES]) -> Result<usize, FrameError> {
+    let length = usize::try_from(u32::from_be_bytes(announced)).unwrap_or(usize::MAX);
+    if length > MAX_FRAME {
+        return Err(FrameError::TooLarge(length));
+    }
+    Ok(length)
+}
+
+/// The message of a frame's body.
+pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FrameError> {
+    serde_json::from_slice(body).map_err(FrameError::Json)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_reads_back() {
+        let call = Call {
+            version: VERSION,
+            request: Request::Drain {
+                app: "shop".into(),
+                targets: vec!["v1-0".into()],
+                deadline_ms: 500,
+            },
+        };
+        let frame = encode(&call).unwrap();
+        let (head, body) = frame.split_at(LENGTH_BYTES);
+        assert_eq!(length(head.try_into().unwrap()).unwrap(), body.len());
+        assert_eq!(decode::<Call>(body).unwrap(), call);
+    }
+
+    #[test]
+    fn a_frame_over_the_limit_is_refused_before_it_is_read() {
+        assert!(length(u32::MAX.to_be_bytes()).is_err());
+        assert!(encode(&"x".repeat(MAX_FRAME + 1)).is_err());
+    }
+}
