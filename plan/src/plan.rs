@@ -1,0 +1,123 @@
+//! A plan: every step of a deploy, every choice made.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AppName, ReleaseNumber};
+use crate::release::Release;
+use crate::spec::Strategy;
+use crate::step::{IfFails, Step, Undo};
+
+/// What a deploy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Bring a new release into service.
+    Deploy,
+    /// Bring the last release that proved itself back into service.
+    Rollback,
+}
+
+/// All that a deploy will do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The app.
+    pub app: AppName,
+    /// What the deploy is for.
+    pub kind: Kind,
+    /// How the release takes over.
+    pub strategy: Strategy,
+    /// The release that will serve.
+    pub release: Release,
+    /// The release that serves now.
+    pub from: Option<ReleaseNumber>,
+    /// Why the plan looks as it does, in a sentence for the person who reads it.
+    pub because: String,
+    /// The steps in order; empty when there is nothing to do.
+    pub steps: Vec<PlannedStep>,
+}
+
+/// A step of a plan, with what happens when it fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedStep {
+    /// What is done.
+    pub step: Step,
+    /// What a failure means.
+    pub if_fails: IfFails,
+    /// How it is undone once it was begun.
+    pub undo: Undo,
+}
+
+impl Plan {
+    /// The way back when the deploy ends early: `begun` steps were begun, the
+    /// last of them perhaps not finished. A step that was begun is undone
+    /// whether or not it finished, because undoing finds what is there.
+    pub fn way_back(&self, begun: usize) -> Vec<Step> {
+        let mut back = Vec::new();
+        for planned in self.steps.iter().take(begun).rev() {
+            match &planned.undo {
+                Undo::Steps(steps) => back.extend(steps.iter().cloned()),
+                Undo::Stay => break,
+            }
+        }
+        back
+    }
+
+    /// Whether one of the first `begun` steps sent users to the new release,
+    /// and whether the way back takes them away again.
+    pub fn users_after(&self, begun: usize) -> Users {
+        let shifts = |p: &&PlannedStep| matches!(p.step, Step::Shift { to: Some(_), .. });
+        match self.steps.iter().take(begun).find(shifts) {
+            None => Users::NeverCame,
+            Some(PlannedStep { undo: Undo::Stay, .. }) => Users::Stay,
+            Some(_) => Users::GoBack,
+        }
+    }
+
+    /// The number of steps after which the release has proved itself.
+    pub fn proved_after(&self) -> usize {
+        let watch = |p: &PlannedStep| matches!(p.step, Step::Watch { .. });
+        self.steps.iter().rposition(watch).map_or(0, |index| index + 1)
+    }
+}
+
+/// What an early end means for the users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Users {
+    /// No user saw the release.
+    NeverCame,
+    /// They were sent to the release and go back to the one before.
+    GoBack,
+    /// They stay: there is no better release.
+    Stay,
+}
+
+impl fmt::Display for Plan {
+    /// The dry run, as a person reads it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { app, release, .. } = self;
+        let verb = match self.kind {
+            Kind::Deploy => "deploy",
+            Kind::Rollback => "roll back to",
+        };
+        writeln!(f, "{app}: {verb} {} ({})", release.number, release.image)?;
+        writeln!(f, "{}", self.because)?;
+        for (index, planned) in self.steps.iter().enumerate() {
+            writeln!(f, "{:>3}. {}", index + 1, planned.step)?;
+        }
+        let begun = self.proved_after();
+        if begun > 0 {
+            match self.users_after(begun) {
+                Users::Stay => writeln!(f, "if it goes bad, it stays: there is no better release")?,
+                Users::GoBack | Users::NeverCame => {
+                    writeln!(f, "if it goes bad, it is taken back:")?;
+                    for step in self.way_back(begun) {
+                        writeln!(f, "   - {step}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

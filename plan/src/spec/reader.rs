@@ -1,0 +1,4 @@
+//! Reads TOML.
+/// A mistake.
+#[derive(Debug)]
+pub struct Mistake;

@@ -1,0 +1,417 @@
+//! The state of a deploy: a fold of its events, and what comes next.
+//!
+//! ```text
+//!             Planned                 last step
+//!  Accepted ──────────▶ Forward ───────────────────▶ Closing ──Ended──▶ Over
+//!     │  │                 │ StepFailed, AbortRequested  ▲
+//!     │  │ PlanRefused     ▼                             │
+//!     │  └───────────────┐ Back ─────────────────────────┤ last step back
+//!     └──AbortRequested──┴───────────────────────────────┘
+//! ```
+//!
+//! A step that was started and neither finished nor failed is *in doubt*: the
+//! process may have died in its middle. It is done again, because every step
+//! finds what is already there. There is no other recovery.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Cursor, Event, Failure, FailureClass, Finding};
+use crate::id::{AppName, ReleaseNumber};
+use crate::outcome::Outcome;
+use crate::plan::{Kind, Plan, Users};
+use crate::step::{IfFails, Step};
+
+/// A deploy, as its events tell it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeployState {
+    /// The app.
+    pub app: AppName,
+    /// What is wanted.
+    pub kind: Kind,
+    /// How far it is.
+    pub phase: Phase,
+    /// The plan, once there is one.
+    pub plan: Option<Box<Plan>>,
+    /// The step that was started last and is in doubt until it finishes or fails.
+    pub running: Option<Running>,
+    /// Who aborted it.
+    pub aborted_by: Option<String>,
+    /// Why it ends early.
+    pub failure: Option<Failure>,
+    /// Steps that failed without changing the outcome.
+    pub setbacks: Vec<Failure>,
+}
+
+/// How far a deploy is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// The call is durable, there is no plan yet.
+    Accepted,
+    /// The steps of the plan, of which `next` is to be done.
+    Forward {
+        /// The index of the step.
+        next: usize,
+    },
+    /// The steps of the way back, of which `next` is to be done.
+    Back {
+        /// The way back, fixed when the deploy turned.
+        steps: Vec<Step>,
+        /// The index of the step.
+        next: usize,
+        /// Where the users are when it is done.
+        users: Back,
+    },
+    /// All is done but the word about it.
+    Closing {
+        /// How it ended.
+        outcome: Outcome,
+    },
+    /// The deploy is over.
+    Over {
+        /// How it ended.
+        outcome: Outcome,
+    },
+}
+
+/// What the way back means for the users; see [`Users`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Back {
+    /// No user saw the release.
+    NeverCame,
+    /// They go back to the release before.
+    GoBack,
+    /// They stay.
+    Stay,
+}
+
+/// A step that was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Running {
+    /// Which one.
+    pub at: Cursor,
+    /// How often it was started.
+    pub attempt: u32,
+}
+
+/// What the engine does next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next<'a> {
+    /// Look at the world and make the plan.
+    Plan,
+    /// Do this step, after writing down that it starts.
+    Step {
+        /// Its place.
+        at: Cursor,
+        /// What to do.
+        step: &'a Step,
+        /// Which try this is, from 1.
+        attempt: u32,
+    },
+    /// Write down that this step failed: it was tried too often.
+    GiveUp {
+        /// Its place.
+        at: Cursor,
+    },
+    /// Write down the end.
+    End(Outcome),
+    /// Nothing: it is over.
+    Nothing,
+}
+
+/// How often a step is begun anew after crashes before it has failed.
+pub const MAX_ATTEMPTS: u32 = 10;
+
+/// An event that cannot follow in this state.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{event} cannot follow in the state {phase}")]
+pub struct IllegalEvent {
+    /// The event.
+    pub event: String,
+    /// The state.
+    pub phase: String,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accepted => f.write_str("accepted"),
+            Self::Forward { next } => write!(f, "forward, step {}", next + 1),
+            Self::Back { next, .. } => write!(f, "back, step {}", next + 1),
+            Self::Closing { outcome } => write!(f, "closing as {outcome}"),
+            Self::Over { outcome } => write!(f, "over as {outcome}"),
+        }
+    }
+}
+
+impl DeployState {
+    /// The state after the first event, which must be [`Event::Accepted`].
+    pub fn begin(event: &Event) -> Result<Self, IllegalEvent> {
+        match event {
+            Event::Accepted { app, kind, .. } => Ok(Self {
+                app: app.clone(),
+                kind: *kind,
+                phase: Phase::Accepted,
+                plan: None,
+                running: None,
+                aborted_by: None,
+                failure: None,
+                setbacks: Vec::new(),
+            }),
+            Event::Planned { .. }
+            | Event::PlanRefused { .. }
+            | Event::StepStarted { .. }
+            | Event::StepProgressed { .. }
+            | Event::StepFinished { .. }
+            | Event::StepFailed { .. }
+            | Event::AbortRequested { .. }
+            | Event::Ended { .. } => Err(IllegalEvent {
+                event: format!("{event:?}"),
+                phase: "nothing".to_owned(),
+            }),
+        }
+    }
+
+    /// The state after one more event.
+    pub fn apply(mut self, event: &Event) -> Result<Self, IllegalEvent> {
+        let illegal = IllegalEvent {
+            event: format!("{event:?}"),
+            phase: self.phase.to_string(),
+        };
+        let taken = match event {
+            Event::Accepted { .. } => false,
+            Event::Planned { plan } => self.planned(plan),
+            Event::PlanRefused { failure } => self.plan_refused(failure),
+            Event::StepStarted { at, attempt } => self.started(*at, *attempt),
+            Event::StepProgressed { at, .. } => self.is_running(*at),
+            Event::StepFinished { at, finding } => self.finished(*at, finding),
+            Event::StepFailed { at, failure } => self.failed(*at, failure),
+            Event::AbortRequested { by } => self.abort(by),
+            Event::Ended { outcome } => self.ended(*outcome),
+        };
+        if taken { Ok(self) } else { Err(illegal) }
+    }
+
+    /// What the engine does next. For a step in doubt, that step once more.
+    pub fn next(&self) -> Next<'_> {
+        let step = |at: Cursor, steps_left: Option<&'_ Step>| -> Option<(Cursor, u32)> {
+            steps_left?;
+            let tried = self.running.filter(|running| running.at == at);
+            Some((at, tried.map_or(0, |running| running.attempt)))
+        };
+        let (at, found) = match &self.phase {
+            Phase::Accepted => return Next::Plan,
+            Phase::Closing { outcome } => return Next::End(*outcome),
+            Phase::Over { .. } => return Next::Nothing,
+            Phase::Forward { next } => (Cursor::Forward(*next), self.step(Cursor::Forward(*next))),
+            Phase::Back { next, .. } => (Cursor::Back(*next), self.step(Cursor::Back(*next))),
+        };
+        match (step(at, found), found) {
+            (Some((at, tried)), _) if tried >= MAX_ATTEMPTS => Next::GiveUp { at },
+            (Some((at, tried)), Some(step)) => Next::Step { at, step, attempt: tried + 1 },
+            // A phase whose steps are done is left in `advance`, so one with no
+            // step left is an empty plan that was just made.
+            _ => Next::End(Outcome::Promoted),
+        }
+    }
+
+    /// The step at a place.
+    pub fn step(&self, at: Cursor) -> Option<&Step> {
+        match at {
+            Cursor::Forward(index) => {
+                let planned = self.plan.as_ref()?.steps.get(index)?;
+                Some(&planned.step)
+            }
+            Cursor::Back(index) => match &self.phase {
+                Phase::Back { steps, .. } => steps.get(index),
+                Phase::Accepted
+                | Phase::Forward { .. }
+                | Phase::Closing { .. }
+                | Phase::Over { .. } => None,
+            },
+        }
+    }
+
+    /// Whether the release has been watched to the end and stays.
+    pub fn is_proven(&self) -> bool {
+        match (&self.phase, &self.plan) {
+            (Phase::Forward { next }, Some(plan)) => *next >= plan.proved_after(),
+            (Phase::Closing { outcome } | Phase::Over { outcome }, _) => {
+                *outcome == Outcome::Promoted
+            }
+            _ => false,
+        }
+    }
+
+    /// How it ended, if it is over.
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.phase {
+            Phase::Over { outcome } => Some(outcome),
+            Phase::Accepted
+            | Phase::Forward { .. }
+            | Phase::Back { .. }
+            | Phase::Closing { .. } => None,
+        }
+    }
+
+    /// The release that the deploy is about.
+    pub fn release(&self) -> Option<ReleaseNumber> {
+        self.plan.as_ref().map(|plan| plan.release.number)
+    }
+
+    fn planned(&mut self, plan: &Plan) -> bool {
+        if self.phase != Phase::Accepted || plan.app != self.app {
+            return false;
+        }
+        self.plan = Some(Box::new(plan.clone()));
+        self.phase = match plan.steps.is_empty() {
+            true => Phase::Closing { outcome: Outcome::Promoted },
+            false => Phase::Forward { next: 0 },
+        };
+        true
+    }
+
+    fn plan_refused(&mut self, failure: &Failure) -> bool {
+        if self.phase != Phase::Accepted {
+            return false;
+        }
+        self.failure = Some(failure.clone());
+        self.phase = Phase::Closing { outcome: Outcome::Failed };
+        true
+    }
+
+    fn started(&mut self, at: Cursor, attempt: u32) -> bool {
+        let due = match self.next() {
+            Next::Step { at, attempt, .. } => Some((at, attempt)),
+            Next::Plan | Next::GiveUp { .. } | Next::End(_) | Next::Nothing => None,
+        };
+        self.running = Some(Running { at, attempt });
+        due == Some((at, attempt))
+    }
+
+    fn is_running(&self, at: Cursor) -> bool {
+        self.running.is_some_and(|running| running.at == at)
+    }
+
+    fn finished(&mut self, at: Cursor, _finding: &Finding) -> bool {
+        let legal = self.is_running(at);
+        self.running = None;
+        legal && self.advance()
+    }
+
+    fn failed(&mut self, at: Cursor, failure: &Failure) -> bool {
+        if !self.is_running(at) {
+            return false;
+        }
+        match at {
+            Cursor::Forward(index) => {
+                let planned = self.plan.as_ref().and_then(|plan| plan.steps.get(index));
+                match planned.map(|planned| planned.if_fails) {
+                    Some(IfFails::GoOn) => self.shrug(failure),
+                    Some(IfFails::Undo) => {
+                        self.failure = Some(failure.clone());
+                        self.turn_back()
+                    }
+                    None => false,
+                }
+            }
+            Cursor::Back(_) => match self.step(at) {
+                // The old release does not serve again, so the new one must live on.
+                Some(Step::Shift { .. }) => {
+                    self.setbacks.push(failure.clone());
+                    self.running = None;
+                    self.phase = Phase::Closing { outcome: Outcome::Failed };
+                    true
+                }
+                _ => self.shrug(failure),
+            },
+        }
+    }
+
+    fn shrug(&mut self, failure: &Failure) -> bool {
+        self.setbacks.push(failure.clone());
+        self.running = None;
+        self.advance()
+    }
+
+    fn abort(&mut self, by: &str) -> bool {
+        if self.is_proven() || self.aborted_by.is_some() {
+            return false;
+        }
+        let by = Some(by.to_owned());
+        match &self.phase {
+            Phase::Accepted => {
+                self.aborted_by = by;
+                self.phase = Phase::Closing { outcome: Outcome::Aborted };
+                true
+            }
+            Phase::Forward { .. } => {
+                self.aborted_by = by;
+                self.turn_back()
+            }
+            // It is on its way back already; what it ends as was decided by the failure.
+            Phase::Back { .. } | Phase::Closing { .. } | Phase::Over { .. } => false,
+        }
+    }
+
+    fn ended(&mut self, outcome: Outcome) -> bool {
+        let due = self.next() == Next::End(outcome);
+        self.phase = Phase::Over { outcome };
+        due
+    }
+
+    fn advance(&mut self) -> bool {
+        let total = match (&self.phase, &self.plan) {
+            (Phase::Forward { .. }, Some(plan)) => plan.steps.len(),
+            (Phase::Back { steps, .. }, _) => steps.len(),
+            _ => return false,
+        };
+        let (Phase::Forward { next } | Phase::Back { next, .. }) = &mut self.phase else {
+            return false;
+        };
+        *next += 1;
+        if *next >= total {
+            let outcome = self.outcome_of_the_end();
+            self.phase = Phase::Closing { outcome };
+        }
+        true
+    }
+
+    fn turn_back(&mut self) -> bool {
+        let (Phase::Forward { next }, Some(plan)) = (&self.phase, &self.plan) else {
+            return false;
+        };
+        let begun = if self.running.is_some() { next + 1 } else { *next };
+        let users = match plan.users_after(begun) {
+            Users::NeverCame => Back::NeverCame,
+            Users::GoBack => Back::GoBack,
+            Users::Stay => Back::Stay,
+        };
+        let steps = plan.way_back(begun);
+        let nothing_to_undo = steps.is_empty();
+        self.running = None;
+        self.phase = Phase::Back { steps, next: 0, users };
+        if nothing_to_undo {
+            let outcome = self.outcome_of_the_end();
+            self.phase = Phase::Closing { outcome };
+        }
+        true
+    }
+
+    fn outcome_of_the_end(&self) -> Outcome {
+        let Phase::Back { users, .. } = &self.phase else {
+            return Outcome::Promoted;
+        };
+        match (&self.failure, users) {
+            (None, _) => Outcome::Aborted,
+            (Some(failure), Back::GoBack) if failure.class == FailureClass::NoVerdict => {
+                Outcome::NoVerdict
+            }
+            (Some(_), Back::GoBack) => Outcome::RolledBack,
+            (Some(_), Back::NeverCame | Back::Stay) => Outcome::Failed,
+        }
+    }
+}
