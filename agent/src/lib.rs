@@ -1,1 +1,9 @@
-//! Placeholder of the skeleton.
+//! The agent of Cutover: verifies calls, journals, plans, drives the container
+//! engine and the proxy, judges, and reports.
+//!
+//! It never touches a request of an app's users: while it is down, the proxy
+//! serves on.
+
+pub mod containers;
+pub mod forge;
+pub mod traffic;
