@@ -1,0 +1,176 @@
+//! The app's life: start, serve, and end in the way it was asked to.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::behaviour::Behaviour;
+use crate::journal::Journal;
+use crate::log;
+
+mod answer;
+mod stream;
+
+/// How the app ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Asked to stop, and every open request was finished.
+    Stopped,
+    /// By `CRASH_AFTER_S`: open requests are cut off.
+    Crashed,
+}
+
+/// What every connection shares.
+struct App {
+    behaviour: Behaviour,
+    journal: Journal,
+    started: Instant,
+    /// Counts answers that may be errors, to spread the errors evenly.
+    judged: std::sync::atomic::AtomicU64,
+    /// Turns true when the app was asked to stop.
+    stopping: watch::Receiver<bool>,
+    /// Closes its channel when the last connection lets go of the app.
+    _open: mpsc::Sender<Infallible>,
+}
+
+impl App {
+    async fn asked_to_stop(&self) {
+        let mut stopping = self.stopping.clone();
+        // A sender that is gone has stopped, too.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+}
+
+/// Serves until told to stop, or until the behaviour ends it.
+///
+/// # Errors
+///
+/// The port cannot be opened, or signals cannot be received.
+pub async fn run(behaviour: Behaviour) -> Result<End, io::Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let started = Instant::now();
+    let (stop, stopping) = watch::channel(false);
+    let (open, mut closed) = mpsc::channel(1);
+    let ignores_sigterm = behaviour.ignores_sigterm;
+    let crash_after = behaviour.crash_after;
+    let stop_delay = behaviour.stop_delay;
+    let app = Arc::new(App {
+        behaviour,
+        journal: Journal::default(),
+        started,
+        judged: std::sync::atomic::AtomicU64::new(0),
+        stopping,
+        _open: open,
+    });
+    log(&format!(
+        "starting version={} port={}",
+        app.behaviour.version, app.behaviour.port
+    ));
+    take_memory(&app.behaviour);
+
+    let crash = async {
+        match crash_after {
+            Some(after) => tokio::time::sleep_until(started + after).await,
+            None => std::future::pending().await,
+        }
+    };
+    let stop_request = async {
+        loop {
+            let name = tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            };
+            if !ignores_sigterm {
+                return name;
+            }
+            log(&format!("{name} ignored"));
+        }
+    };
+    tokio::select! {
+        end = accept(Arc::clone(&app)) => return end.map(|never| match never {}),
+        () = crash => {
+            log("error: crashing as asked to");
+            return Ok(End::Crashed);
+        }
+        name = stop_request => log(&format!("{name}: stopping")),
+    }
+
+    // The listener is closed; what is open is told, and waited for.
+    let stop_began = Instant::now();
+    // There is always a receiver: the app's own.
+    let _ = stop.send(true);
+    drop(app);
+    closed.recv().await;
+    tokio::time::sleep_until(stop_began + stop_delay).await;
+    log("stopped");
+    Ok(End::Stopped)
+}
+
+async fn accept(app: Arc<App>) -> Result<Infallible, io::Error> {
+    tokio::time::sleep(app.behaviour.slow_start).await;
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, app.behaviour.port));
+    let listener = TcpListener::bind(address).await?;
+    log(&format!("listening on {}", listener.local_addr()?));
+    loop {
+        match listener.accept().await {
+            Ok((connection, _)) => {
+                tokio::spawn(serve(Arc::clone(&app), connection));
+            }
+            // Out of descriptors: those in use close in time.
+            Err(error) => {
+                log(&format!("error: accepting: {error}"));
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+}
+
+async fn serve(app: Arc<App>, connection: TcpStream) {
+    // Delayed small answers would show up as the deploy tool's latency.
+    let _ = connection.set_nodelay(true);
+    let service = service_fn(|request| {
+        let app = Arc::clone(&app);
+        async move { Ok::<_, Infallible>(answer::answer(app, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .serve_connection(TokioIo::new(connection), service)
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    // A connection's end is its client's business; there is nobody to tell.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = app.asked_to_stop() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+fn take_memory(behaviour: &Behaviour) {
+    let (megabytes, after) = (behaviour.memory_megabytes, behaviour.memory_after);
+    if megabytes == 0 {
+        return;
+    }
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        log(&format!("taking {megabytes} MB"));
+        let mut blocks = Vec::new();
+        for _ in 0..megabytes {
+            // A value other than zero, so that each page is really there.
+            blocks.push(vec![1_u8; 1 << 20]);
+            tokio::task::yield_now().await;
+        }
+        log(&format!("took {megabytes} MB"));
+        std::future::pending::<()>().await;
+        drop(blocks);
+    });
+}
