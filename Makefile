@@ -1,0 +1,43 @@
+# What a person types. Each target installs and starts what it needs on a fresh
+# Debian or Ubuntu machine; only the Rust toolchain must be there.
+
+.PHONY: help demo test lint bench build toolchain
+.DEFAULT_GOAL := help
+
+MUSL := x86_64-unknown-linux-musl
+
+help:
+	@echo 'make demo    watch a deploy go right, and one go wrong and come back'
+	@echo 'make test    every test, end to end ones on a throw-away host'
+	@echo 'make lint    format, lints, licences, workflows, scripts'
+	@echo 'make bench   the proxy and the deploy, measured'
+
+demo: build
+	tests/host/run tests/demo/run
+
+# Nothing reaches a network from inside the test host, so all is built before.
+test: build
+	tests/host/run cargo test --workspace --offline --locked $(TESTS)
+
+lint: toolchain
+	.github/lint
+
+bench: build
+	cargo build --workspace --bins --release --locked
+	tests/host/run tests/bench/run
+
+build: toolchain
+	cargo build --workspace --all-targets --locked
+	cargo build --package cutover-demo-app --profile app --target $(MUSL) --locked
+
+# rust-toolchain.toml names the toolchain; rustup fetches it when told to.
+# Some crates compile C.
+toolchain:
+	@command -v cargo >/dev/null || { \
+	    echo 'cargo is missing: install rustup, the Rust toolchain installer, with' >&2; \
+	    echo '    sudo apt-get install -y rustup' >&2; \
+	    echo 'or, where apt has no such package, as its own site says; then run make again' >&2; \
+	    exit 1; }
+	@! command -v rustup >/dev/null || rustup show active-toolchain >/dev/null 2>&1 || rustup toolchain install
+	@! command -v rustup >/dev/null || rustup target list --installed | grep -qx $(MUSL) || rustup target add $(MUSL)
+	@tests/host/install compiler
