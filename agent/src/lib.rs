@@ -5,5 +5,6 @@
 //! serves on.
 
 pub mod containers;
+pub mod desk;
 pub mod forge;
 pub mod traffic;
