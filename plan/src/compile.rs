@@ -19,6 +19,8 @@ pub enum Request {
         image: ImageReference,
         /// See [`Release::fingerprint`].
         fingerprint: String,
+        /// See [`Release::commit`].
+        commit: Option<String>,
     },
     /// The last release that proved itself.
     Rollback,
@@ -53,9 +55,17 @@ impl CompileError {
 }
 
 /// Makes the plan of a request.
-pub fn compile(spec: &AppSpec, observed: &Observed, request: &Request) -> Result<Plan, CompileError> {
+pub fn compile(
+    spec: &AppSpec,
+    observed: &Observed,
+    request: &Request,
+) -> Result<Plan, CompileError> {
     match request {
-        Request::Deploy { image, fingerprint } => {
+        Request::Deploy {
+            image,
+            fingerprint,
+            commit,
+        } => {
             if image.repository != spec.image {
                 return Err(CompileError::ForeignImage {
                     allowed: spec.image.to_string(),
@@ -66,6 +76,7 @@ pub fn compile(spec: &AppSpec, observed: &Observed, request: &Request) -> Result
                 number: observed.releases.next_number(),
                 image: image.clone(),
                 fingerprint: fingerprint.clone(),
+                commit: commit.clone(),
             };
             Ok(deploy(spec, observed, release))
         }
@@ -87,8 +98,18 @@ fn deploy(spec: &AppSpec, observed: &Observed, release: Release) -> Plan {
             && observed.is_healthy(known.release.number)
     });
     if let Some(known) = same {
-        let because = format!("{} is this image and serves: nothing to do", known.release.number);
-        return plan(spec, Kind::Deploy, known.release.clone(), serving, because, Vec::new());
+        let because = format!(
+            "{} is this image and serves: nothing to do",
+            known.release.number
+        );
+        return plan(
+            spec,
+            Kind::Deploy,
+            known.release.clone(),
+            serving,
+            because,
+            Vec::new(),
+        );
     }
     let steps = match spec.strategy {
         Strategy::BlueGreen => blue_green::steps(spec, observed, &release),

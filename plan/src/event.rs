@@ -1,6 +1,7 @@
 //! What happened in a deploy. The journal holds nothing else: every state is
 //! a fold of these.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppName, ImageReference};
@@ -39,6 +40,8 @@ pub enum Event {
         at: Cursor,
         /// 1 at first, more after a crash.
         attempt: u32,
+        /// When it was started first; its deadline counts from there.
+        since: Timestamp,
     },
     /// A step tells how far it is.
     StepProgressed {

@@ -70,7 +70,9 @@ impl Plan {
         let shifts = |p: &&PlannedStep| matches!(p.step, Step::Shift { to: Some(_), .. });
         match self.steps.iter().take(begun).find(shifts) {
             None => Users::NeverCame,
-            Some(PlannedStep { undo: Undo::Stay, .. }) => Users::Stay,
+            Some(PlannedStep {
+                undo: Undo::Stay, ..
+            }) => Users::Stay,
             Some(_) => Users::GoBack,
         }
     }
@@ -78,12 +80,16 @@ impl Plan {
     /// The number of steps after which the release has proved itself.
     pub fn proved_after(&self) -> usize {
         let watch = |p: &PlannedStep| matches!(p.step, Step::Watch { .. });
-        self.steps.iter().rposition(watch).map_or(0, |index| index + 1)
+        self.steps
+            .iter()
+            .rposition(watch)
+            .map_or(0, |index| index + 1)
     }
 }
 
 /// What an early end means for the users.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Users {
     /// No user saw the release.
     NeverCame,

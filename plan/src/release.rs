@@ -16,6 +16,8 @@ pub struct Release {
     /// A digest of everything else that its containers were given. Two releases
     /// of the same image and fingerprint are the same program.
     pub fingerprint: String,
+    /// The commit it was built of, as the call told: where its deployment is shown.
+    pub commit: Option<String>,
 }
 
 /// What its time in service showed of a release.
@@ -80,13 +82,18 @@ impl Releases {
 
     pub(crate) fn learn(&mut self, release: &Release) {
         self.last = self.last.max(Some(release.number));
-        self.known.entry(release.number).or_insert_with(|| KnownRelease {
-            release: release.clone(),
-            standing: Standing::Unproven,
-        });
+        self.known
+            .entry(release.number)
+            .or_insert_with(|| KnownRelease {
+                release: release.clone(),
+                standing: Standing::Unproven,
+            });
         while self.known.len() > MAX_KNOWN {
             let live = [self.serving, self.standby, Some(release.number)];
-            let oldest = self.known.keys().find(|number| !live.contains(&Some(**number)));
+            let oldest = self
+                .known
+                .keys()
+                .find(|number| !live.contains(&Some(**number)));
             match oldest.copied() {
                 Some(number) => self.known.remove(&number),
                 None => break,

@@ -15,6 +15,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Cursor, Event, Failure, FailureClass, Finding};
@@ -62,7 +63,7 @@ pub enum Phase {
         /// The index of the step.
         next: usize,
         /// Where the users are when it is done.
-        users: Back,
+        users: Users,
     },
     /// All is done but the word about it.
     Closing {
@@ -76,18 +77,6 @@ pub enum Phase {
     },
 }
 
-/// What the way back means for the users; see [`Users`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Back {
-    /// No user saw the release.
-    NeverCame,
-    /// They go back to the release before.
-    GoBack,
-    /// They stay.
-    Stay,
-}
-
 /// A step that was started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
@@ -95,6 +84,8 @@ pub struct Running {
     pub at: Cursor,
     /// How often it was started.
     pub attempt: u32,
+    /// When it was started first.
+    pub since: Timestamp,
 }
 
 /// What the engine does next.
@@ -185,7 +176,7 @@ impl DeployState {
             Event::Accepted { .. } => false,
             Event::Planned { plan } => self.planned(plan),
             Event::PlanRefused { failure } => self.plan_refused(failure),
-            Event::StepStarted { at, attempt } => self.started(*at, *attempt),
+            Event::StepStarted { at, attempt, since } => self.started(*at, *attempt, *since),
             Event::StepProgressed { at, .. } => self.is_running(*at),
             Event::StepFinished { at, finding } => self.finished(*at, finding),
             Event::StepFailed { at, failure } => self.failed(*at, failure),
@@ -197,24 +188,24 @@ impl DeployState {
 
     /// What the engine does next. For a step in doubt, that step once more.
     pub fn next(&self) -> Next<'_> {
-        let step = |at: Cursor, steps_left: Option<&'_ Step>| -> Option<(Cursor, u32)> {
-            steps_left?;
-            let tried = self.running.filter(|running| running.at == at);
-            Some((at, tried.map_or(0, |running| running.attempt)))
-        };
-        let (at, found) = match &self.phase {
+        let at = match &self.phase {
             Phase::Accepted => return Next::Plan,
             Phase::Closing { outcome } => return Next::End(*outcome),
             Phase::Over { .. } => return Next::Nothing,
-            Phase::Forward { next } => (Cursor::Forward(*next), self.step(Cursor::Forward(*next))),
-            Phase::Back { next, .. } => (Cursor::Back(*next), self.step(Cursor::Back(*next))),
+            Phase::Forward { next } => Cursor::Forward(*next),
+            Phase::Back { next, .. } => Cursor::Back(*next),
         };
-        match (step(at, found), found) {
-            (Some((at, tried)), _) if tried >= MAX_ATTEMPTS => Next::GiveUp { at },
-            (Some((at, tried)), Some(step)) => Next::Step { at, step, attempt: tried + 1 },
-            // A phase whose steps are done is left in `advance`, so one with no
-            // step left is an empty plan that was just made.
-            _ => Next::End(Outcome::Promoted),
+        let Some(step) = self.step(at) else {
+            return Next::End(self.outcome_of_the_end());
+        };
+        let tried = self.running.filter(|running| running.at == at);
+        match tried.map_or(0, |running| running.attempt) {
+            tried if tried >= MAX_ATTEMPTS => Next::GiveUp { at },
+            tried => Next::Step {
+                at,
+                step,
+                attempt: tried + 1,
+            },
         }
     }
 
@@ -268,7 +259,9 @@ impl DeployState {
         }
         self.plan = Some(Box::new(plan.clone()));
         self.phase = match plan.steps.is_empty() {
-            true => Phase::Closing { outcome: Outcome::Promoted },
+            true => Phase::Closing {
+                outcome: Outcome::Promoted,
+            },
             false => Phase::Forward { next: 0 },
         };
         true
@@ -279,16 +272,18 @@ impl DeployState {
             return false;
         }
         self.failure = Some(failure.clone());
-        self.phase = Phase::Closing { outcome: Outcome::Failed };
+        self.phase = Phase::Closing {
+            outcome: Outcome::Failed,
+        };
         true
     }
 
-    fn started(&mut self, at: Cursor, attempt: u32) -> bool {
+    fn started(&mut self, at: Cursor, attempt: u32, since: Timestamp) -> bool {
         let due = match self.next() {
             Next::Step { at, attempt, .. } => Some((at, attempt)),
             Next::Plan | Next::GiveUp { .. } | Next::End(_) | Next::Nothing => None,
         };
-        self.running = Some(Running { at, attempt });
+        self.running = Some(Running { at, attempt, since });
         due == Some((at, attempt))
     }
 
@@ -323,7 +318,9 @@ impl DeployState {
                 Some(Step::Shift { .. }) => {
                     self.setbacks.push(failure.clone());
                     self.running = None;
-                    self.phase = Phase::Closing { outcome: Outcome::Failed };
+                    self.phase = Phase::Closing {
+                        outcome: Outcome::Failed,
+                    };
                     true
                 }
                 _ => self.shrug(failure),
@@ -345,7 +342,9 @@ impl DeployState {
         match &self.phase {
             Phase::Accepted => {
                 self.aborted_by = by;
-                self.phase = Phase::Closing { outcome: Outcome::Aborted };
+                self.phase = Phase::Closing {
+                    outcome: Outcome::Aborted,
+                };
                 true
             }
             Phase::Forward { .. } => {
@@ -384,16 +383,20 @@ impl DeployState {
         let (Phase::Forward { next }, Some(plan)) = (&self.phase, &self.plan) else {
             return false;
         };
-        let begun = if self.running.is_some() { next + 1 } else { *next };
-        let users = match plan.users_after(begun) {
-            Users::NeverCame => Back::NeverCame,
-            Users::GoBack => Back::GoBack,
-            Users::Stay => Back::Stay,
+        let begun = if self.running.is_some() {
+            next + 1
+        } else {
+            *next
         };
+        let users = plan.users_after(begun);
         let steps = plan.way_back(begun);
         let nothing_to_undo = steps.is_empty();
         self.running = None;
-        self.phase = Phase::Back { steps, next: 0, users };
+        self.phase = Phase::Back {
+            steps,
+            next: 0,
+            users,
+        };
         if nothing_to_undo {
             let outcome = self.outcome_of_the_end();
             self.phase = Phase::Closing { outcome };
@@ -407,11 +410,11 @@ impl DeployState {
         };
         match (&self.failure, users) {
             (None, _) => Outcome::Aborted,
-            (Some(failure), Back::GoBack) if failure.class == FailureClass::NoVerdict => {
+            (Some(failure), Users::GoBack) if failure.class == FailureClass::NoVerdict => {
                 Outcome::NoVerdict
             }
-            (Some(_), Back::GoBack) => Outcome::RolledBack,
-            (Some(_), Back::NeverCame | Back::Stay) => Outcome::Failed,
+            (Some(_), Users::GoBack) => Outcome::RolledBack,
+            (Some(_), Users::NeverCame | Users::Stay) => Outcome::Failed,
         }
     }
 }
