@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AppName, Repository};
 
 pub use parse::parse;
-pub use quantity::{Bytes, MilliCpus, Rate, render_duration};
+pub use quantity::{Bytes, MilliCpus, ParseQuantityError, Rate, parse_duration, render_duration};
 
 /// One app, as the host's configuration defines it.
 #[derive(Debug, Clone, PartialEq)]
