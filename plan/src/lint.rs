@@ -28,7 +28,11 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { invariant, place, fault } = self;
+        let Self {
+            invariant,
+            place,
+            fault,
+        } = self;
         write!(f, "invariant {invariant}, {place}: {fault}")
     }
 }
@@ -53,16 +57,15 @@ pub fn lint(plan: &Plan, observed: &Observed) -> Vec<Violation> {
     for (index, planned) in plan.steps.iter().enumerate() {
         let place = format!("step {}", index + 1);
         world.play(&planned.step, &place, &mut found);
-        if plan.kind == Kind::Rollback {
-            if let Undo::Steps(steps) = &planned.undo {
-                if steps.iter().any(|step| matches!(step, Step::Shift { .. })) {
-                    found.insert(Violation {
-                        invariant: 6,
-                        place: place.clone(),
-                        fault: "a rollback must not be rolled back".to_owned(),
-                    });
-                }
-            }
+        if plan.kind == Kind::Rollback
+            && let Undo::Steps(steps) = &planned.undo
+            && steps.iter().any(|step| matches!(step, Step::Shift { .. }))
+        {
+            found.insert(Violation {
+                invariant: 6,
+                place: place.clone(),
+                fault: "a rollback must not be rolled back".to_owned(),
+            });
         }
         if planned.if_fails == IfFails::Undo {
             // Played from the state after the step as well as before it: a
@@ -95,7 +98,11 @@ impl World {
     fn of(observed: &Observed) -> Self {
         let live: BTreeSet<_> = observed.present().into_iter().collect();
         let serving = observed.releases.serving;
-        let good = live.iter().copied().filter(|n| observed.is_healthy(*n)).collect();
+        let good = live
+            .iter()
+            .copied()
+            .filter(|n| observed.is_healthy(*n))
+            .collect();
         Self {
             live,
             // What served until now passed its gate when it came; standby
@@ -110,7 +117,11 @@ impl World {
     fn play(&mut self, step: &Step, place: &str, found: &mut BTreeSet<Violation>) {
         let mut report = |invariant, fault: String| {
             let place = place.to_owned();
-            found.insert(Violation { invariant, place, fault });
+            found.insert(Violation {
+                invariant,
+                place,
+                fault,
+            });
         };
         if step.deadline().is_zero() || step.deadline() > Step::MAX_DEADLINE {
             report(10, format!("{} has no sane deadline", step.name()));
@@ -120,7 +131,10 @@ impl World {
                 self.live.insert(*release);
                 self.gated.remove(release);
                 if self.live.len() > MAX_LIVE {
-                    report(3, format!("{release} would be live release number {}", self.live.len()));
+                    report(
+                        3,
+                        format!("{release} would be live release number {}", self.live.len()),
+                    );
                 }
             }
             Step::Gate { release, .. } => {
@@ -135,7 +149,10 @@ impl World {
                         report(2, format!("requests go to {to}, which does not run"));
                     }
                     if !self.gated.contains(to) {
-                        report(2, format!("requests go to {to}, which has not passed its gate"));
+                        report(
+                            2,
+                            format!("requests go to {to}, which has not passed its gate"),
+                        );
                     }
                     self.undrained.insert(*to);
                 } else if self.good.iter().any(|good| self.live.contains(good)) {
@@ -180,9 +197,10 @@ impl World {
                 fault: format!("{new} does not serve"),
             });
         }
-        let watched = plan.steps.iter().any(
-            |p| matches!(&p.step, Step::Watch { release, .. } if *release == new),
-        );
+        let watched = plan
+            .steps
+            .iter()
+            .any(|p| matches!(&p.step, Step::Watch { release, .. } if *release == new));
         if !watched {
             found.insert(Violation {
                 invariant: 5,

@@ -1,6 +1,6 @@
 //! What the host's configuration says of an app.
 //!
-//! A value of these types has been checked: [`parse`] reads `apps/NAME.toml`
+//! A value of these types has been checked: [`parse()`] reads `apps/NAME.toml`
 //! and gives either a whole spec or all mistakes at once. The spec is the only
 //! source of what a container may be given; a request brings nothing but a digest.
 

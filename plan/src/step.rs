@@ -168,7 +168,9 @@ impl Step {
             Self::Preflight { .. } => Self::PREFLIGHT_DEADLINE,
             Self::Pull { .. } => Self::PULL_DEADLINE,
             Self::Start { .. } => Self::START_DEADLINE,
-            Self::Gate { deadline, check, .. } => *deadline + check.timeout,
+            Self::Gate {
+                deadline, check, ..
+            } => *deadline + check.timeout,
             Self::Shift { .. } => Self::SHIFT_DEADLINE,
             Self::Watch { rule, .. } => rule.window + Self::WATCH_MARGIN,
             Self::Drain { deadline, .. } => *deadline + Self::ENGINE_MARGIN,
@@ -208,21 +210,35 @@ impl fmt::Display for Step {
             }
             Self::Pull { image } => write!(f, "{image}"),
             Self::Start { release, slot, .. } => write!(f, "{release} in {slot}"),
-            Self::Gate { release, check, deadline } => write!(
+            Self::Gate {
+                release,
+                check,
+                deadline,
+            } => write!(
                 f,
                 "{release} must answer GET {} well {} times in a row within {}",
                 check.path,
                 check.successes,
                 render_duration(*deadline)
             ),
-            Self::Shift { to: Some(to), from: Some(from) } => {
+            Self::Shift {
+                to: Some(to),
+                from: Some(from),
+            } => {
                 write!(f, "all new requests from {from} to {to}")
             }
-            Self::Shift { to: Some(to), from: None } => write!(f, "all requests to {to}"),
+            Self::Shift {
+                to: Some(to),
+                from: None,
+            } => write!(f, "all requests to {to}"),
             Self::Shift { to: None, .. } => write!(f, "withdraw the route: no release is left"),
             Self::Watch { release, rule, .. } => {
                 let window = render_duration(rule.window);
-                write!(f, "{release} for {window}: at most {} errors", rule.max_error_rate)?;
+                write!(
+                    f,
+                    "{release} for {window}: at most {} errors",
+                    rule.max_error_rate
+                )?;
                 match rule.max_latency_p99 {
                     Some(p99) => write!(f, ", p99 at most {}", render_duration(p99)),
                     None => Ok(()),

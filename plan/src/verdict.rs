@@ -57,14 +57,21 @@ pub const MAX_BAD_ANSWERS: u32 = 3;
 /// Judges a release; none while the window is open and nothing is certain.
 pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option<Verdict> {
     if let Some(casualty) = &evidence.casualty {
-        return Some(Verdict::Bad { because: casualty.clone() });
+        return Some(Verdict::Bad {
+            because: casualty.clone(),
+        });
     }
     if evidence.bad_answers >= MAX_BAD_ANSWERS {
         let last = evidence.bad_answer.as_deref().unwrap_or("no answer");
-        let because = format!("{} bad health answers in a row, the last: {last}", evidence.bad_answers);
+        let because = format!(
+            "{} bad health answers in a row, the last: {last}",
+            evidence.bad_answers
+        );
         return Some(Verdict::Bad { because });
     }
-    let Evidence { requests, errors, .. } = *evidence;
+    let Evidence {
+        requests, errors, ..
+    } = *evidence;
     let enough = requests >= rule.min_requests.max(1);
     if enough && rule.max_error_rate.is_exceeded_by(errors, requests) {
         let because = format!(
@@ -91,7 +98,9 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
         }
     }
     if let Some(blind) = &evidence.blind {
-        return Some(Verdict::NoVerdict { because: blind.clone() });
+        return Some(Verdict::NoVerdict {
+            because: blind.clone(),
+        });
     }
     if !enough {
         let because = format!(
@@ -101,7 +110,10 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
         );
         return Some(Verdict::NoVerdict { because });
     }
-    let because = format!("{errors} of {requests} requests failed in {}", render_duration(rule.window));
+    let because = format!(
+        "{errors} of {requests} requests failed in {}",
+        render_duration(rule.window)
+    );
     Some(Verdict::Good { because })
 }
 
@@ -140,13 +152,33 @@ mod tests {
     fn verdicts() {
         check(10, |_| {}, "open");
         check(60, |_| {}, "good: 0 of 1000 requests failed in 1m");
-        check(10, |e| e.casualty = Some("v2 exited with 1".into()), "bad: v2 exited with 1");
+        check(
+            10,
+            |e| e.casualty = Some("v2 exited with 1".into()),
+            "bad: v2 exited with 1",
+        );
         check(10, |e| e.errors = 10, "open");
-        check(10, |e| e.errors = 11, "bad: 11 of 1000 requests failed, more than 1%");
-        check(60, |e| e.errors = 10, "good: 10 of 1000 requests failed in 1m");
+        check(
+            10,
+            |e| e.errors = 11,
+            "bad: 11 of 1000 requests failed, more than 1%",
+        );
+        check(
+            60,
+            |e| e.errors = 10,
+            "good: 10 of 1000 requests failed in 1m",
+        );
         check(10, |e| (e.requests, e.errors) = (19, 19), "open");
-        check(60, |e| (e.requests, e.errors) = (19, 19), "none: 19 requests in 1m, a judgement needs 20");
-        check(60, |e| e.requests = 0, "none: 0 requests in 1m, a judgement needs 20");
+        check(
+            60,
+            |e| (e.requests, e.errors) = (19, 19),
+            "none: 19 requests in 1m, a judgement needs 20",
+        );
+        check(
+            60,
+            |e| e.requests = 0,
+            "none: 0 requests in 1m, a judgement needs 20",
+        );
         check(10, |e| e.latency_p99_micros = Some(900_000), "open");
         check(
             60,
@@ -159,15 +191,25 @@ mod tests {
             |e| (e.bad_answers, e.bad_answer) = (3, Some("503".into())),
             "bad: 3 bad health answers in a row, the last: 503",
         );
-        check(60, |e| e.blind = Some("the proxy did not answer".into()), "none: the proxy did not answer");
+        check(
+            60,
+            |e| e.blind = Some("the proxy did not answer".into()),
+            "none: the proxy did not answer",
+        );
     }
 
     #[test]
     fn missing_data_is_never_good_and_never_bad() {
         for requests in 0..20 {
-            let evidence = Evidence { requests, ..Evidence::default() };
+            let evidence = Evidence {
+                requests,
+                ..Evidence::default()
+            };
             let verdict = judge(&rule(), Duration::from_secs(60), &evidence);
-            assert!(matches!(verdict, Some(Verdict::NoVerdict { .. })), "{requests}");
+            assert!(
+                matches!(verdict, Some(Verdict::NoVerdict { .. })),
+                "{requests}"
+            );
         }
     }
 }

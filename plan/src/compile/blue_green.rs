@@ -17,13 +17,19 @@ pub(super) fn steps(spec: &AppSpec, observed: &Observed, release: &Release) -> V
     let serving = observed.releases.serving;
     let undo = match serving {
         Some(old) if observed.is_healthy(old) => Undo::Steps(vec![
-            Step::Shift { to: Some(old), from: Some(new) },
+            Step::Shift {
+                to: Some(old),
+                from: Some(new),
+            },
             drain(spec, new),
         ]),
         // The release that serves answers nobody: whatever the new one is, it is better.
         Some(_) => Undo::Stay,
         None => Undo::Steps(vec![
-            Step::Shift { to: None, from: Some(new) },
+            Step::Shift {
+                to: None,
+                from: Some(new),
+            },
             drain(spec, new),
         ]),
     };
@@ -36,15 +42,22 @@ pub(super) fn steps(spec: &AppSpec, observed: &Observed, release: &Release) -> V
 }
 
 /// From nothing to started containers; what stood in the free slot goes first.
-pub(super) fn bring_up(
-    spec: &AppSpec,
-    observed: &Observed,
-    release: &Release,
-) -> Vec<PlannedStep> {
+pub(super) fn bring_up(spec: &AppSpec, observed: &Observed, release: &Release) -> Vec<PlannedStep> {
     let image = release.image.clone();
     let mut steps = vec![
-        must(Step::Preflight { image: image.clone(), memory: spec.run.memory }, Vec::new()),
-        must(Step::Pull { image: image.clone() }, Vec::new()),
+        must(
+            Step::Preflight {
+                image: image.clone(),
+                memory: spec.run.memory,
+            },
+            Vec::new(),
+        ),
+        must(
+            Step::Pull {
+                image: image.clone(),
+            },
+            Vec::new(),
+        ),
     ];
     // At most two releases are live, so everything but the serving one goes.
     for number in observed.present() {
@@ -64,14 +77,17 @@ pub(super) fn bring_up(
 /// Nobody is sent to a release that has not passed here.
 pub(super) fn gate(spec: &AppSpec, release: ReleaseNumber) -> PlannedStep {
     let deadline = spec.health.deadline;
-    must(Step::Gate { release, check: check(spec), deadline }, Vec::new())
+    must(
+        Step::Gate {
+            release,
+            check: check(spec),
+            deadline,
+        },
+        Vec::new(),
+    )
 }
 
-pub(super) fn shift(
-    to: ReleaseNumber,
-    from: Option<ReleaseNumber>,
-    undo: Undo,
-) -> PlannedStep {
+pub(super) fn shift(to: ReleaseNumber, from: Option<ReleaseNumber>, undo: Undo) -> PlannedStep {
     PlannedStep {
         step: Step::Shift { to: Some(to), from },
         if_fails: IfFails::Undo,
@@ -87,16 +103,19 @@ pub(super) fn watch(spec: &AppSpec, release: ReleaseNumber) -> PlannedStep {
         min_requests: spec.watch.min_requests,
         on_no_verdict: spec.watch.on_no_verdict,
     };
-    must(Step::Watch { release, check: check(spec), rule }, Vec::new())
+    must(
+        Step::Watch {
+            release,
+            check: check(spec),
+            rule,
+        },
+        Vec::new(),
+    )
 }
 
 /// What becomes of the release that served before, and of images nobody needs.
 /// The new release has proved itself by then, so nothing here takes it back.
-pub(super) fn leave(
-    spec: &AppSpec,
-    observed: &Observed,
-    release: &Release,
-) -> Vec<PlannedStep> {
+pub(super) fn leave(spec: &AppSpec, observed: &Observed, release: &Release) -> Vec<PlannedStep> {
     let mut steps = Vec::new();
     if let Some(old) = observed.releases.serving {
         steps.push(tidy(drain(spec, old)));
@@ -106,7 +125,9 @@ pub(super) fn leave(
             steps.push(tidy(retire(spec, old)));
         }
     }
-    steps.push(tidy(Step::Prune { keep: keep(observed, release) }));
+    steps.push(tidy(Step::Prune {
+        keep: keep(observed, release),
+    }));
     steps
 }
 
@@ -116,21 +137,31 @@ fn keep(observed: &Observed, release: &Release) -> Vec<Digest> {
     const PROVEN_KEPT: usize = 2;
     let releases = &observed.releases;
     let serving = releases.serving.and_then(|number| releases.find(number));
-    let proven = releases.known.values().rev().filter(|known| {
-        known.standing == crate::release::Standing::Proven
-    });
+    let proven = releases
+        .known
+        .values()
+        .rev()
+        .filter(|known| known.standing == crate::release::Standing::Proven);
     let kept = serving.into_iter().chain(proven.take(PROVEN_KEPT));
-    let mut digests: BTreeSet<_> = kept.map(|known| known.release.image.digest.clone()).collect();
+    let mut digests: BTreeSet<_> = kept
+        .map(|known| known.release.image.digest.clone())
+        .collect();
     digests.insert(release.image.digest.clone());
     digests.into_iter().collect()
 }
 
 fn drain(spec: &AppSpec, release: ReleaseNumber) -> Step {
-    Step::Drain { release, deadline: spec.drain_deadline }
+    Step::Drain {
+        release,
+        deadline: spec.drain_deadline,
+    }
 }
 
 fn retire(spec: &AppSpec, release: ReleaseNumber) -> Step {
-    Step::Retire { release, grace: spec.run.stop_grace }
+    Step::Retire {
+        release,
+        grace: spec.run.stop_grace,
+    }
 }
 
 fn check(spec: &AppSpec) -> HealthCheck {
