@@ -34,10 +34,16 @@ pub trait Containers: Send + Sync + 'static {
 
     /// Starts the container of `order`, or finds it started. One that is there
     /// under the same name but is stopped or of another deploy is replaced.
-    fn start(&self, order: &StartOrder) -> impl Future<Output = Result<Container, ContainerError>> + Send;
+    fn start(
+        &self,
+        order: &StartOrder,
+    ) -> impl Future<Output = Result<Container, ContainerError>> + Send;
 
     /// Every container of the app that Cutover made, running or not.
-    fn list(&self, app: &AppName) -> impl Future<Output = Result<Vec<Container>, ContainerError>> + Send;
+    fn list(
+        &self,
+        app: &AppName,
+    ) -> impl Future<Output = Result<Vec<Container>, ContainerError>> + Send;
 
     /// Asks a container for its health: GET `path`, redirects not followed.
     fn ask(
@@ -95,7 +101,12 @@ pub struct StartOrder {
 impl StartOrder {
     /// The name of the container, which is its identity on the host.
     pub fn name(&self) -> String {
-        let Self { app, release, replica, .. } = self;
+        let Self {
+            app,
+            release,
+            replica,
+            ..
+        } = self;
         format!("cutover-{app}-{release}-{replica}")
     }
 }

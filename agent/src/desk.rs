@@ -1,34 +1,46 @@
 //! Where calls become deploys: the one door between the inbox and the engines.
 //!
-//! The inbox verifies and parses; the desk checks what only the host knows
-//! (does the app exist, is a deploy under way), makes the call durable, and
-//! hands it to the app's engine. It does not speak HTTP.
+//! The inbox verifies and parses; the desk finds the app's engine and hands the
+//! call over. It does not speak HTTP and decides nothing about a deploy.
+
+mod refusal;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use cutover_plan::id::{AppName, DeployId};
-use cutover_wire::agent::{AppView, DeployView, PlanView, Problem};
+use cutover_plan::spec::AppSpec;
+use cutover_wire::agent::{AppView, DeployView, PlanView};
 use cutover_wire::request::{Change, DeployRequest};
 use tokio::sync::{mpsc, oneshot};
+
+use crate::journal::Journal;
+use crate::view;
+
+pub use refusal::Refusal;
+
+/// Commands that may wait for one engine: it answers in milliseconds, and more
+/// callers than this are told to come back.
+pub const QUEUE: usize = 32;
 
 /// What the inbox asks; cheap to clone.
 #[derive(Clone)]
 pub struct Desk {
-    engines: BTreeMap<AppName, mpsc::Sender<Command>>,
+    apps: Arc<BTreeMap<AppName, AppDesk>>,
+    journal: Journal,
 }
 
-/// A call that was verified, or came over the local socket.
+/// The way to one engine.
+pub struct AppDesk {
+    /// What the host's configuration says of the app.
+    pub spec: AppSpec,
+    /// Where its engine listens.
+    pub engine: mpsc::Sender<Command>,
+}
+
+/// The id of a call that was verified, or came over the local socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallId(pub String);
-
-/// Why the desk did not do it; becomes the answer's status and [`Problem`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// The HTTP status that fits.
-    pub status: u16,
-    /// What the caller is told.
-    pub problem: Problem,
-}
 
 /// What an engine is asked to do. Each carries the way to answer.
 #[derive(Debug)]
@@ -66,33 +78,86 @@ pub enum Command {
 }
 
 impl Desk {
+    /// A desk before these engines.
+    pub fn new(apps: BTreeMap<AppName, AppDesk>, journal: Journal) -> Self {
+        Self {
+            apps: Arc::new(apps),
+            journal,
+        }
+    }
+
     /// Begins a deploy; a call that was taken before is answered as it was then.
-    pub async fn deploy(&self, _call: CallId, _request: DeployRequest) -> Result<DeployId, Refusal> {
-        unimplemented!()
+    pub async fn deploy(&self, call: CallId, request: DeployRequest) -> Result<DeployId, Refusal> {
+        // A repeat is answered even if its app is gone from the configuration.
+        if let Some(first) = self.journal.find_call(&call.0)? {
+            return Ok(first);
+        }
+        let app = request.app.clone();
+        let request = Box::new(request);
+        self.ask(&app, |reply| Command::Deploy {
+            call,
+            request,
+            reply,
+        })
+        .await?
     }
 
     /// Aborts a deploy.
-    pub async fn abort(&self, _deploy: DeployId, _by: String) -> Result<(), Refusal> {
-        unimplemented!()
+    pub async fn abort(&self, deploy: DeployId, by: String) -> Result<(), Refusal> {
+        let Some(record) = self.journal.deploy(&deploy)? else {
+            return Err(Refusal::unknown_deploy(&deploy));
+        };
+        self.ask(&record.app, |reply| Command::Abort { deploy, by, reply })
+            .await?
     }
 
     /// Makes a plan and does nothing.
-    pub async fn plan(&self, _app: AppName, _change: Change) -> Result<PlanView, Refusal> {
-        unimplemented!()
+    pub async fn plan(&self, app: AppName, change: Change) -> Result<PlanView, Refusal> {
+        let plan = self
+            .ask(&app, |reply| Command::Plan { change, reply })
+            .await?;
+        plan.map(|plan| *plan)
     }
 
     /// Tells what serves, for one app or all.
-    pub async fn status(&self, _app: Option<AppName>) -> Result<Vec<AppView>, Refusal> {
-        unimplemented!()
+    pub async fn status(&self, app: Option<AppName>) -> Result<Vec<AppView>, Refusal> {
+        let apps = app.map_or_else(|| self.apps(), |app| vec![app]);
+        let mut views = Vec::new();
+        for app in apps {
+            views.push(*self.ask(&app, |reply| Command::Status { reply }).await?);
+        }
+        Ok(views)
     }
 
     /// A deploy, as it is shown.
-    pub fn view(&self, _deploy: &DeployId) -> Result<Option<DeployView>, Refusal> {
-        unimplemented!()
+    pub fn view(&self, deploy: &DeployId) -> Result<Option<DeployView>, Refusal> {
+        let Some(record) = self.journal.deploy(deploy)? else {
+            return Ok(None);
+        };
+        let spec = self.apps.get(&record.app).map(|desk| &desk.spec);
+        Ok(Some(view::deploy(&self.journal, spec, &record)?))
     }
 
     /// The names of the apps.
     pub fn apps(&self) -> Vec<AppName> {
-        self.engines.keys().cloned().collect()
+        self.apps.keys().cloned().collect()
+    }
+
+    async fn ask<A>(
+        &self,
+        app: &AppName,
+        command: impl FnOnce(oneshot::Sender<A>) -> Command,
+    ) -> Result<A, Refusal> {
+        let Some(desk) = self.apps.get(app) else {
+            return Err(Refusal::unknown_app(app));
+        };
+        let (reply, answer) = oneshot::channel();
+        desk.engine
+            .try_send(command(reply))
+            .map_err(|error| match error {
+                mpsc::error::TrySendError::Full(_) => Refusal::crowded(app),
+                mpsc::error::TrySendError::Closed(_) => Refusal::stopping(),
+            })?;
+        answer.await.map_err(|_| Refusal::stopping())
     }
 }

@@ -6,5 +6,10 @@
 
 pub mod containers;
 pub mod desk;
+pub mod engine;
+pub mod fingerprint;
 pub mod forge;
+pub mod journal;
+pub mod texts;
 pub mod traffic;
+pub mod view;

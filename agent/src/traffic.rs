@@ -22,7 +22,11 @@ pub trait Traffic: Send + Sync + 'static {
 
     /// Puts a table in place of the generation `expected`. When this returns
     /// well, every new request follows the table.
-    fn apply(&self, expected: u64, table: &Table) -> impl Future<Output = Result<(), TrafficError>> + Send;
+    fn apply(
+        &self,
+        expected: u64,
+        table: &Table,
+    ) -> impl Future<Output = Result<(), TrafficError>> + Send;
 
     /// Waits until these targets hold no request, or the deadline passed.
     fn drain(

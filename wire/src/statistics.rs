@@ -48,6 +48,20 @@ impl PoolStatistics {
         self.succeeded + self.client_errors + self.server_errors + self.failed
     }
 
+    /// Adds the counts of another time; what is open now is the other's.
+    pub fn merge(&mut self, later: &Self) {
+        self.succeeded += later.succeeded;
+        self.client_errors += later.client_errors;
+        self.server_errors += later.server_errors;
+        self.failed += later.failed;
+        self.abandoned += later.abandoned;
+        self.retries += later.retries;
+        self.requests_open = later.requests_open;
+        self.streams_open = later.streams_open;
+        self.tunnels_open = later.tunnels_open;
+        self.latency.merge(&later.latency);
+    }
+
     /// What was counted since `earlier`, which the same process must have told.
     pub fn since(&self, earlier: &Self) -> Self {
         Self {

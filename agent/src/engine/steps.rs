@@ -1,0 +1,384 @@
+//! Doing one step. Each step finds out what is already there, does what is
+//! missing, and can be done again from any place where it was interrupted.
+//!
+//! A driver that does not answer is asked again until the step's deadline; the
+//! last trouble is told when the deadline has passed.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cutover_plan::event::{Failure, FailureClass, Finding};
+use cutover_plan::id::{DeployId, ImageReference, ReleaseNumber, Slot};
+use cutover_plan::plan::Plan;
+use cutover_plan::spec::{AppSpec, render_duration};
+use cutover_plan::state::Running;
+use cutover_plan::step::Step;
+use cutover_wire::request::RegistryCredentials;
+
+use super::deploying::RESUMED_AT_LEAST;
+use super::{Drivers, Lease, Progress, route};
+use crate::containers::{
+    Container, ContainerError, ContainerErrorKind, ContainerState, Containers, StartOrder,
+};
+use crate::traffic::{Traffic, TrafficError};
+
+/// Lines of the app that a failure carries: a stack trace fits.
+const LOG_LINES: usize = 40;
+
+/// How often a pull is begun again when the registry does not answer.
+const PULL_TRIES: u32 = 4;
+
+/// The first pause before a driver is asked again; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// All that the steps of one deploy work with. Holding the lease is what
+/// allows them to change the app.
+pub(super) struct Steps<C, T, R> {
+    pub(super) lease: Arc<Lease>,
+    pub(super) drivers: Drivers<C, T, R>,
+    pub(super) spec: AppSpec,
+    pub(super) plan: Option<Box<Plan>>,
+    pub(super) deploy: DeployId,
+    pub(super) registry: Option<RegistryCredentials>,
+    pub(super) progress: Progress,
+    pub(super) trouble: Mutex<Option<String>>,
+}
+
+impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
+    /// Does the step within its deadline. A step that goes on after a restart
+    /// counts from its first start, but gets a while at the least: the agent
+    /// may have been down for longer than the deadline.
+    pub(super) async fn perform(
+        &self,
+        step: &Step,
+        running: Option<Running>,
+    ) -> Result<Finding, Failure> {
+        let spent = self.since(running);
+        let deadline = step.deadline();
+        let left = deadline
+            .saturating_sub(spent)
+            .max(RESUMED_AT_LEAST.min(deadline));
+        match tokio::time::timeout(left, self.work(step, running)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let told = self
+                    .trouble
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .clone();
+                let told = told.map_or_else(String::new, |trouble| {
+                    format!("; the last trouble: {trouble}")
+                });
+                let reason = format!(
+                    "{} was not done within {}{told}",
+                    step.name(),
+                    render_duration(deadline)
+                );
+                Err(Failure::new(FailureClass::Host, reason))
+            }
+        }
+    }
+
+    async fn work(&self, step: &Step, running: Option<Running>) -> Result<Finding, Failure> {
+        match step {
+            Step::Preflight { image, memory } => {
+                self.ask_traffic(|| self.drivers.traffic.status()).await?;
+                let preflight = || self.drivers.containers.preflight(image, *memory);
+                let text = self.ask_containers(preflight).await?;
+                Ok(Finding::Note { text })
+            }
+            Step::Pull { image } => self.pull(image).await,
+            Step::Start {
+                release,
+                image,
+                slot,
+            } => self.start(*release, image, *slot).await,
+            Step::Gate {
+                release,
+                check,
+                deadline,
+            } => {
+                let spent = self.since(running);
+                self.gate(*release, check, *deadline, spent).await
+            }
+            Step::Shift { to, from } => self.shift(*to, *from).await,
+            Step::Watch {
+                release,
+                check,
+                rule,
+            } => self.watch(*release, check, rule, running).await,
+            Step::Drain { release, deadline } => self.drain(*release, *deadline).await,
+            // The release is where it should be already: beside the serving
+            // one, running, without new requests. The journal remembers it.
+            Step::Standby { .. } => Ok(Finding::Done),
+            Step::Retire { release, grace } => self.retire(*release, *grace).await,
+            Step::Prune { keep } => {
+                let repository = self.spec.image.as_str();
+                let prune = || self.drivers.containers.prune(repository, keep);
+                let text = self.ask_containers(prune).await?;
+                Ok(Finding::Note { text })
+            }
+        }
+    }
+
+    async fn pull(&self, image: &ImageReference) -> Result<Finding, Failure> {
+        let progress = |note: String| {
+            // Nobody reads any more when the deploy was aborted.
+            let _ = self.progress.send(note);
+        };
+        let mut pause = Duration::from_secs(1);
+        for attempt in 1.. {
+            let registry = self.registry.as_ref();
+            match self
+                .drivers
+                .containers
+                .pull(image, registry, &progress)
+                .await
+            {
+                Ok(text) => return Ok(Finding::Note { text }),
+                Err(error)
+                    if error.kind == ContainerErrorKind::Unavailable && attempt < PULL_TRIES =>
+                {
+                    progress(format!(
+                        "{}; asking again in {}",
+                        error.reason,
+                        render_duration(pause)
+                    ));
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+                Err(error) => return Err(failure_of(error)),
+            }
+        }
+        unreachable!("the attempts have no end")
+    }
+
+    async fn start(
+        &self,
+        release: ReleaseNumber,
+        image: &ImageReference,
+        slot: Slot,
+    ) -> Result<Finding, Failure> {
+        let order = StartOrder {
+            app: self.lease.app().clone(),
+            deploy: self.deploy.clone(),
+            release,
+            slot,
+            replica: 0,
+            image: image.clone(),
+            run: self.spec.run.clone(),
+        };
+        let container = self
+            .ask_containers(|| self.drivers.containers.start(&order))
+            .await?;
+        let text = format!("container {}", container.name);
+        Ok(Finding::Note { text })
+    }
+
+    /// Sends new requests to `to`, and proves that it runs first.
+    async fn shift(
+        &self,
+        to: Option<ReleaseNumber>,
+        from: Option<ReleaseNumber>,
+    ) -> Result<Finding, Failure> {
+        let wanted = match to {
+            None => None,
+            Some(to) => {
+                let containers = self.containers().await?;
+                let Some(route) = route::route(&self.spec, &containers, to, from) else {
+                    let reason = format!("{to} has no running container to send requests to");
+                    let log = self.log_of(&containers, to).await;
+                    return Err(Failure::new(FailureClass::Release, reason).log(log));
+                };
+                Some(route)
+            }
+        };
+        let traffic = &*self.drivers.traffic;
+        let put = self
+            .ask_traffic(|| route::put(&self.lease, traffic, |_| wanted.clone()))
+            .await?;
+        let text = format!("routing table {}", put.generation());
+        Ok(Finding::Note { text })
+    }
+
+    async fn drain(&self, release: ReleaseNumber, deadline: Duration) -> Result<Finding, Failure> {
+        let targets = self.names_of(release).await?;
+        let (traffic, app) = (&self.drivers.traffic, self.lease.app());
+        let left = self
+            .ask_traffic(|| traffic.drain(app, &targets, deadline))
+            .await?;
+        Ok(Finding::Drained {
+            requests: left.requests,
+            streams: left.streams,
+            tunnels: left.tunnels,
+        })
+    }
+
+    /// Stops a release. It must not serve: that is looked up in the proxy, not
+    /// believed, and while the proxy does not answer nothing is stopped.
+    async fn retire(&self, release: ReleaseNumber, grace: Duration) -> Result<Finding, Failure> {
+        let name = release.to_string();
+        let serves = std::sync::atomic::AtomicBool::new(false);
+        let without = |now: Option<&cutover_wire::table::Route>| {
+            let mut route = now?.clone();
+            if route.serving == name {
+                serves.store(true, std::sync::atomic::Ordering::Relaxed);
+            } else {
+                route.pools.remove(&name);
+            }
+            Some(route)
+        };
+        let traffic = &*self.drivers.traffic;
+        self.ask_traffic(|| route::put(&self.lease, traffic, without))
+            .await?;
+        if serves.into_inner() {
+            let reason = format!("{release} was not stopped: the proxy still sends requests to it");
+            return Err(Failure::new(FailureClass::Host, reason));
+        }
+        let containers = self.containers().await?;
+        let mut removed = 0;
+        for container in containers
+            .iter()
+            .filter(|container| container.release == release)
+        {
+            self.ask_containers(|| self.drivers.containers.remove(container, grace))
+                .await?;
+            removed += 1;
+        }
+        let text = match removed {
+            0 => "no container was left".to_owned(),
+            1 => "1 container removed".to_owned(),
+            more => format!("{more} containers removed"),
+        };
+        Ok(Finding::Note { text })
+    }
+
+    /// Every container of the app.
+    pub(super) async fn containers(&self) -> Result<Vec<Container>, Failure> {
+        self.ask_containers(|| self.drivers.containers.list(self.lease.app()))
+            .await
+    }
+
+    async fn names_of(&self, release: ReleaseNumber) -> Result<Vec<String>, Failure> {
+        let containers = self.containers().await?;
+        let of_release = containers.into_iter().filter(|c| c.release == release);
+        Ok(of_release.map(|container| container.name).collect())
+    }
+
+    /// The last lines of a release's container; a log that cannot be read is
+    /// no reason to hide why the release failed.
+    pub(super) async fn log_of(&self, all: &[Container], release: ReleaseNumber) -> Vec<String> {
+        let Some(container) = all.iter().find(|c| c.release == release) else {
+            return Vec::new();
+        };
+        match self
+            .drivers
+            .containers
+            .last_lines(container, LOG_LINES)
+            .await
+        {
+            Ok(lines) => lines,
+            Err(error) => vec![format!("(its log could not be read: {})", error.reason)],
+        }
+    }
+
+    /// Asks the engine until it answers; the step's deadline ends the asking.
+    pub(super) async fn ask_containers<A, F>(&self, ask: impl Fn() -> F) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<A, ContainerError>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) if error.kind == ContainerErrorKind::Unavailable => {
+                    self.pause(&mut pause, error.reason).await;
+                }
+                Err(error) => return Err(failure_of(error)),
+            }
+        }
+    }
+
+    /// Asks the proxy until it answers; the step's deadline ends the asking.
+    pub(super) async fn ask_traffic<A, F>(&self, ask: impl Fn() -> F) -> Result<A, Failure>
+    where
+        F: Future<Output = Result<A, TrafficError>>,
+    {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(error @ (TrafficError::Unavailable(_) | TrafficError::Generation(_))) => {
+                    self.pause(&mut pause, error.to_string()).await;
+                }
+                Err(error @ TrafficError::Refused(_)) => {
+                    return Err(Failure::new(FailureClass::Host, error.to_string()));
+                }
+            }
+        }
+    }
+
+    async fn pause(&self, pause: &mut Duration, trouble: String) {
+        tracing::debug!(%trouble, "asking again");
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        tokio::time::sleep(*pause).await;
+        *pause = (*pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// How long ago the step was started first, by the clock of the host.
+    pub(super) fn since(&self, running: Option<Running>) -> Duration {
+        let Some(running) = running else {
+            return Duration::ZERO;
+        };
+        let since = (self.drivers.clock)().duration_since(running.since);
+        // A clock that was set back must not give a negative time.
+        Duration::try_from(since).unwrap_or(Duration::ZERO)
+    }
+}
+
+fn failure_of(error: ContainerError) -> Failure {
+    let class = match error.kind {
+        ContainerErrorKind::Unavailable | ContainerErrorKind::Host => FailureClass::Host,
+        ContainerErrorKind::Request => FailureClass::Request,
+        ContainerErrorKind::Release => FailureClass::Release,
+    };
+    let failure = Failure::new(class, error.reason);
+    match error.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// Why a container can no longer answer, in a sentence; none while it runs as
+/// it was started. `restarts` is how often it had been started anew before.
+pub(super) fn casualty(container: &Container, restarts: u32) -> Option<String> {
+    let name = &container.name;
+    match &container.state {
+        ContainerState::Exited {
+            code,
+            out_of_memory,
+            error,
+        } => {
+            let cause = match (out_of_memory, error) {
+                (true, _) => ", out of memory".to_owned(),
+                (false, Some(error)) => format!(": {error}"),
+                (false, None) => String::new(),
+            };
+            Some(format!("{name} exited with {code}{cause}"))
+        }
+        ContainerState::Running { .. } | ContainerState::Starting
+            if container.restarts > restarts =>
+        {
+            let times = container.restarts - restarts;
+            let times = if times == 1 {
+                "once".to_owned()
+            } else {
+                format!("{times} times")
+            };
+            Some(format!("{name} ended and was started anew {times}"))
+        }
+        ContainerState::Running { .. } | ContainerState::Starting => None,
+    }
+}

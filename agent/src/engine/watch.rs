@@ -1,0 +1,234 @@
+//! The watch: a release is judged under the traffic of its users, and before
+//! that a request through the front door must be answered by it.
+
+use std::time::Duration;
+
+use cutover_plan::event::{Failure, FailureClass, Finding};
+use cutover_plan::id::ReleaseNumber;
+use cutover_plan::spec::OnNoVerdict;
+use cutover_plan::state::Running;
+use cutover_plan::step::{HealthCheck, WatchRule};
+use cutover_plan::verdict::{self, Evidence, Verdict};
+use cutover_wire::statistics::{PoolStatistics, Statistics};
+use tokio::time::Instant;
+
+use super::observe::host_of;
+use super::steps::{Steps, casualty};
+use crate::containers::{Containers, HealthAnswer};
+use crate::traffic::Traffic;
+
+/// How often the world is looked at: often enough to take a release back
+/// quickly, seldom enough to cost nothing.
+const SHORTEST_LOOK: Duration = Duration::from_millis(250);
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+
+/// How long the front door may lead to another release after the shift.
+const DOOR_PATIENCE: Duration = Duration::from_secs(10);
+
+impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
+    pub(super) async fn watch(
+        &self,
+        release: ReleaseNumber,
+        check: &HealthCheck,
+        rule: &WatchRule,
+        running: Option<Running>,
+    ) -> Result<Finding, Failure> {
+        let spent = self.since(running);
+        let begun = Instant::now();
+        self.front_door(release, check).await?;
+        // A pool counts from its first request. Only a release that served
+        // before brings counts of its own, which are left out.
+        let first = running.is_none_or(|running| running.attempt <= 1);
+        let mut counting = Counting::new(release, self.is_rollback() && first);
+        let mut evidence = Evidence::default();
+        let mut restarts = None;
+        let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
+        loop {
+            let containers = self.containers().await?;
+            match containers
+                .iter()
+                .find(|container| container.release == release)
+            {
+                None => evidence.casualty = Some(format!("the container of {release} is gone")),
+                Some(container) => {
+                    let restarts = *restarts.get_or_insert_with(|| self.restarts_before(container));
+                    evidence.casualty = casualty(container, restarts);
+                    match self.ask(container, check).await {
+                        HealthAnswer::Good => evidence.bad_answers = 0,
+                        HealthAnswer::Bad(answer) => {
+                            evidence.bad_answers += 1;
+                            evidence.bad_answer = Some(answer);
+                        }
+                    }
+                }
+            }
+            match self.drivers.traffic.statistics().await {
+                Ok(statistics) => {
+                    counting.take(self.lease.app().as_str(), &statistics);
+                    evidence.blind = None;
+                }
+                Err(error) => evidence.blind = Some(error.to_string()),
+            }
+            counting.tell(&mut evidence);
+            match verdict::judge(rule, spent + begun.elapsed(), &evidence) {
+                None => {}
+                Some(Verdict::Bad { because }) => {
+                    let log = self.log_of(&containers, release).await;
+                    return Err(Failure::new(FailureClass::Release, because).log(log));
+                }
+                Some(Verdict::NoVerdict { because })
+                    if rule.on_no_verdict == OnNoVerdict::Rollback =>
+                {
+                    let hint = "lower watch.min_requests, lengthen watch.window, or set watch.on_no_verdict = \"promote\"";
+                    return Err(Failure::new(FailureClass::NoVerdict, because).hint(hint));
+                }
+                Some(verdict) => return Ok(Finding::Judged { verdict }),
+            }
+            tokio::time::sleep(look).await;
+        }
+    }
+
+    fn is_rollback(&self) -> bool {
+        let kind = self.plan.as_ref().map(|plan| plan.kind);
+        kind == Some(cutover_plan::plan::Kind::Rollback)
+    }
+
+    /// Knocks as a user would, until the release answers.
+    async fn front_door(&self, release: ReleaseNumber, check: &HealthCheck) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let status = self.ask_traffic(|| self.drivers.traffic.status()).await?;
+            let Some(&door) = status.listeners.first() else {
+                let reason = "the proxy has no listener, so no user can reach the app";
+                return Err(Failure::new(FailureClass::Host, reason));
+            };
+            let path = front_path(&self.spec.path_prefix, &check.path);
+            let knock = self
+                .drivers
+                .traffic
+                .knock(door, host_of(&self.spec), path)
+                .await;
+            let answer = match knock {
+                Ok(knock) if knock.pool.as_deref() == Some(&release.to_string()) => return Ok(()),
+                Ok(knock) => match knock.pool {
+                    Some(pool) => format!("{pool} answered"),
+                    None => format!("no release answered, but status {}", knock.status),
+                },
+                Err(error) => error.to_string(),
+            };
+            if begun.elapsed() > DOOR_PATIENCE {
+                let reason = format!(
+                    "a request through the front door {door} did not reach {release}: {answer}"
+                );
+                return Err(Failure::new(FailureClass::Host, reason));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOOK);
+        }
+    }
+}
+
+/// A path that the app's route takes: its health path where that is under its
+/// prefix.
+fn front_path<'a>(prefix: &'a str, health: &'a str) -> &'a str {
+    let below = health.strip_prefix(prefix);
+    match below {
+        Some(rest) if prefix == "/" || rest.is_empty() || rest.starts_with('/') => health,
+        _ => prefix,
+    }
+}
+
+/// Adds up the counts of a release's pool, over restarts of the proxy, whose
+/// counts begin at zero.
+struct Counting {
+    pool: String,
+    leave_out_the_past: bool,
+    last: Option<(String, PoolStatistics)>,
+    sum: PoolStatistics,
+}
+
+impl Counting {
+    fn new(release: ReleaseNumber, leave_out_the_past: bool) -> Self {
+        Self {
+            pool: release.to_string(),
+            leave_out_the_past,
+            last: None,
+            sum: PoolStatistics::default(),
+        }
+    }
+
+    fn take(&mut self, app: &str, statistics: &Statistics) {
+        let pools = statistics.apps.get(app);
+        let now = pools
+            .and_then(|pools| pools.get(&self.pool))
+            .cloned()
+            .unwrap_or_default();
+        let new = match &self.last {
+            None if self.leave_out_the_past => PoolStatistics::default(),
+            Some((instance, last)) if *instance == statistics.instance => now.since(last),
+            _ => now.clone(),
+        };
+        self.sum.merge(&new);
+        self.last = Some((statistics.instance.clone(), now));
+    }
+
+    fn tell(&self, evidence: &mut Evidence) {
+        evidence.requests = self.sum.finished();
+        evidence.errors = self.sum.server_errors + self.sum.failed;
+        evidence.latency_p99_micros = self.sum.latency.quantile(990);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn told(instance: &str, succeeded: u64, failed: u64) -> Statistics {
+        let pool = PoolStatistics {
+            succeeded,
+            failed,
+            ..PoolStatistics::default()
+        };
+        let pools = BTreeMap::from([("v2".to_owned(), pool)]);
+        Statistics {
+            instance: instance.to_owned(),
+            apps: BTreeMap::from([("shop".to_owned(), pools)]),
+        }
+    }
+
+    fn check(leave_out: bool, takes: &[Statistics], expected: (u64, u64)) {
+        let mut counting = Counting::new(ReleaseNumber(2), leave_out);
+        takes
+            .iter()
+            .for_each(|statistics| counting.take("shop", statistics));
+        let mut evidence = Evidence::default();
+        counting.tell(&mut evidence);
+        assert_eq!((evidence.requests, evidence.errors), expected);
+    }
+
+    #[test]
+    fn counts_go_on_over_a_restart_of_the_proxy() {
+        check(
+            false,
+            &[told("a", 10, 1), told("a", 30, 1), told("b", 5, 2)],
+            (38, 3),
+        );
+    }
+
+    #[test]
+    fn the_past_of_a_release_that_comes_back_is_left_out() {
+        check(true, &[told("a", 1000, 9), told("a", 1010, 9)], (10, 0));
+        check(false, &[told("a", 1000, 9), told("a", 1010, 9)], (1019, 9));
+    }
+
+    #[test]
+    fn the_front_door_is_knocked_at_where_the_route_is() {
+        assert_eq!(front_path("/", "/healthz"), "/healthz");
+        assert_eq!(front_path("/api", "/api/healthz"), "/api/healthz");
+        assert_eq!(front_path("/api", "/apix"), "/api");
+        assert_eq!(front_path("/api", "/healthz"), "/api");
+    }
+}

@@ -1,0 +1,209 @@
+//! Every sentence that the agent publishes about a deploy: in the event stream,
+//! in its log, and at GitHub. One place, so that one thing has one wording.
+
+use cutover_plan::event::{Cursor, Event, Failure, Finding};
+use cutover_plan::outcome::Outcome;
+use cutover_plan::plan::Kind;
+use cutover_plan::state::{DeployState, Phase};
+use cutover_plan::verdict::Verdict;
+
+/// GitHub refuses a longer description.
+pub const MAX_DESCRIPTION: usize = 140;
+
+/// An event as a sentence; `before` is the state of the deploy that it came to.
+pub fn told(event: &Event, before: Option<&DeployState>) -> String {
+    match event {
+        Event::Accepted {
+            app,
+            kind,
+            image,
+            by,
+        } => {
+            let by = by
+                .as_ref()
+                .map_or_else(String::new, |by| format!(" by {by}"));
+            match (kind, image) {
+                (Kind::Deploy, Some(image)) => format!("{app}: asked{by} to deploy {image}"),
+                (Kind::Deploy | Kind::Rollback, _) => format!("{app}: asked{by} to roll back"),
+            }
+        }
+        Event::Planned { plan } => match plan.steps.len() {
+            0 => plan.because.clone(),
+            steps => format!(
+                "planned {} in {steps} steps: {}",
+                plan.release.number, plan.because
+            ),
+        },
+        Event::PlanRefused { failure } => format!("no plan: {}", failure.reason),
+        Event::StepStarted { at, attempt, .. } => {
+            let again = if *attempt > 1 {
+                " again, after a restart of the agent"
+            } else {
+                ""
+            };
+            format!("{}{again}", step_text(*at, before))
+        }
+        Event::StepProgressed { note, .. } => note.clone(),
+        Event::StepFinished { at, finding } => {
+            let name = step_name(*at, before);
+            match finding {
+                Finding::Done => format!("{name} done"),
+                Finding::Note { text } => format!("{name} done: {text}"),
+                Finding::Judged { verdict } => judged(verdict),
+                Finding::Drained {
+                    requests: 0,
+                    streams: 0,
+                    tunnels: 0,
+                } => {
+                    format!("{name} done: no request is left")
+                }
+                Finding::Drained {
+                    requests,
+                    streams,
+                    tunnels,
+                } => format!(
+                    "{name} ended at its deadline: {requests} requests, {streams} streams and {tunnels} tunnels were still open"
+                ),
+            }
+        }
+        Event::StepFailed { at, failure } => {
+            format!("{} failed: {}", step_name(*at, before), failure.reason)
+        }
+        Event::AbortRequested { by } => format!("aborted by {by}"),
+        Event::Ended { outcome } => match before.and_then(|state| state.plan.as_ref()) {
+            Some(plan) => format!("{}: {}", plan.release.number, ended(*outcome, plan.kind)),
+            None => ended(*outcome, Kind::Deploy).to_owned(),
+        },
+    }
+}
+
+/// What GitHub shows beside a status; none for events that are not reported.
+/// `state` is the one after the event. May be longer than GitHub takes: see [`cut`].
+pub fn description(event: &Event, state: &DeployState) -> Option<String> {
+    let release = state
+        .release()
+        .map_or_else(|| "the release".to_owned(), |n| n.to_string());
+    let reason = || {
+        state
+            .failure
+            .as_ref()
+            .map_or("", |failure| failure.reason.as_str())
+    };
+    match event {
+        Event::Accepted { .. } => Some("queued".to_owned()),
+        Event::Planned { plan } if plan.steps.is_empty() => None,
+        Event::Planned { plan } => Some(match plan.kind {
+            Kind::Deploy => format!("bringing up {release}; {}", plan.because),
+            Kind::Rollback => format!("rolling back to {release}; {}", plan.because),
+        }),
+        Event::StepStarted { .. } => Some(format!("{release} serves and is being watched")),
+        Event::Ended { outcome } => Some(match outcome {
+            Outcome::Promoted => format!("{release} serves and has proved itself"),
+            Outcome::Failed => format!("{release} failed: {}", reason()),
+            Outcome::RolledBack => format!("{release} was taken back: {}", reason()),
+            Outcome::NoVerdict => {
+                format!("{release} was taken back without a verdict: {}", reason())
+            }
+            Outcome::Superseded => format!("{release} was superseded by a newer deploy"),
+            Outcome::Aborted => match &state.aborted_by {
+                Some(by) => format!("{release} was aborted by {by}"),
+                None => format!("{release} was aborted"),
+            },
+        }),
+        Event::PlanRefused { .. }
+        | Event::StepProgressed { .. }
+        | Event::StepFinished { .. }
+        | Event::StepFailed { .. }
+        | Event::AbortRequested { .. } => None,
+    }
+}
+
+/// What a deploy does now, in a few words.
+pub fn phase(state: &DeployState) -> String {
+    match &state.phase {
+        Phase::Accepted => "accepted".to_owned(),
+        Phase::Forward { next } => match state.step(Cursor::Forward(*next)) {
+            Some(step) => step.to_string(),
+            None => "ending".to_owned(),
+        },
+        Phase::Back { next, .. } => match state.step(Cursor::Back(*next)) {
+            Some(step) => format!("taking it back: {step}"),
+            None => "ending".to_owned(),
+        },
+        Phase::Closing { outcome } | Phase::Over { outcome } => outcome.to_string(),
+    }
+}
+
+/// A text cut to `limit` characters, with an ellipsis where something is missing.
+pub fn cut(text: &str, limit: usize) -> String {
+    if text.chars().count() <= limit {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(limit.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+fn step_text(at: Cursor, state: Option<&DeployState>) -> String {
+    match state.and_then(|state| state.step(at)) {
+        Some(step) => format!("{}{step}", back(at)),
+        None => step_name(at, state),
+    }
+}
+
+fn step_name(at: Cursor, state: Option<&DeployState>) -> String {
+    match (at, state.and_then(|state| state.step(at))) {
+        (_, Some(step)) => format!("{}{}", back(at), step.name()),
+        (Cursor::Forward(index), None) => format!("step {}", index + 1),
+        (Cursor::Back(index), None) => format!("step {} of the way back", index + 1),
+    }
+}
+
+fn back(at: Cursor) -> &'static str {
+    match at {
+        Cursor::Forward(_) => "",
+        Cursor::Back(_) => "way back: ",
+    }
+}
+
+fn judged(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Good { because } => format!("it is good: {because}"),
+        Verdict::Bad { because } => format!("it is bad: {because}"),
+        Verdict::NoVerdict { because } => {
+            format!("no verdict, it stays by the app's policy: {because}")
+        }
+    }
+}
+
+fn ended(outcome: Outcome, kind: Kind) -> &'static str {
+    match (outcome, kind) {
+        (Outcome::Promoted, Kind::Deploy) => "promoted",
+        (Outcome::Promoted, Kind::Rollback) => "rolled back to it",
+        (Outcome::Failed, _) => "failed",
+        (Outcome::Aborted, _) => "aborted",
+        (Outcome::Superseded, _) => "superseded",
+        (Outcome::RolledBack, _) => "taken back",
+        (Outcome::NoVerdict, _) => "taken back: there was no verdict",
+    }
+}
+
+/// The reason and the hint of a failure in one text.
+pub fn failure(failure: &Failure) -> String {
+    match &failure.hint {
+        Some(hint) => format!("{} (hint: {hint})", failure.reason),
+        None => failure.reason.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cut_text_keeps_the_limit_in_characters_not_bytes() {
+        assert_eq!(cut("short", 140), "short");
+        let long = "ä".repeat(200);
+        assert_eq!(cut(&long, 140).chars().count(), 140);
+        assert!(cut(&long, 140).ends_with('…'));
+    }
+}

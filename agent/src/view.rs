@@ -1,0 +1,179 @@
+//! Deploys and apps as they are shown: folds of the journal, for reading only.
+
+use cutover_plan::event::{Event, Failure};
+use cutover_plan::id::{DeployId, ReleaseNumber};
+use cutover_plan::outcome::Outcome;
+use cutover_plan::plan::Users;
+use cutover_plan::release::Releases;
+use cutover_plan::spec::AppSpec;
+use cutover_plan::state::{DeployState, IllegalEvent, Phase};
+use cutover_wire::agent::{AppView, DeployView, ReleaseView};
+
+use crate::containers::{Container, ContainerError, ContainerState};
+use crate::engine::url_of;
+use crate::journal::{DeployRecord, Journal, JournalError, Recorded};
+use crate::texts;
+
+/// Events read from the journal at a time.
+const PAGE: usize = 500;
+
+/// Every event of a deploy. The engine bounds how many there are.
+pub(crate) fn history(journal: &Journal, deploy: &DeployId) -> Result<Vec<Recorded>, JournalError> {
+    let mut all: Vec<Recorded> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |recorded| recorded.seq);
+        let page = journal.events(deploy, after, PAGE)?;
+        let full = page.len() == PAGE;
+        all.extend(page);
+        if !full {
+            return Ok(all);
+        }
+    }
+}
+
+/// The state that the events of a deploy lead to.
+pub(crate) fn fold(history: &[Recorded]) -> Result<DeployState, IllegalEvent> {
+    let Some((first, rest)) = history.split_first() else {
+        let phase = "no event at all".to_owned();
+        return Err(IllegalEvent {
+            event: "nothing".to_owned(),
+            phase,
+        });
+    };
+    let mut state = DeployState::begin(&first.event)?;
+    for recorded in rest {
+        state = state.apply(&recorded.event)?;
+    }
+    Ok(state)
+}
+
+/// A deploy, as it is shown.
+pub(crate) fn deploy(
+    journal: &Journal,
+    spec: Option<&AppSpec>,
+    record: &DeployRecord,
+) -> Result<DeployView, JournalError> {
+    let history = history(journal, &record.deploy)?;
+    let releases = journal.releases(&record.app)?;
+    let image = history.first().and_then(|recorded| match &recorded.event {
+        Event::Accepted { image, .. } => image.as_ref().map(ToString::to_string),
+        _ => None,
+    });
+    let mut view = DeployView {
+        deploy: record.deploy.clone(),
+        app: record.app.clone(),
+        release: None,
+        image,
+        phase: String::new(),
+        outcome: None,
+        serving: serving(&releases),
+        reason: None,
+        hint: None,
+        log: Vec::new(),
+        accepted_at: record.accepted_at,
+        ended_at: record.ended_at,
+        url: spec.and_then(|spec| spec.github.as_ref()?.url.clone().or_else(|| url_of(spec))),
+    };
+    view.url = view.url.or_else(|| spec.and_then(url_of));
+    match fold(&history) {
+        Ok(state) => fill(&mut view, &state),
+        // Shown as it is: an unreadable history must not look like a good end.
+        Err(error) => view.reason = Some(format!("its history makes no sense: {error}")),
+    }
+    Ok(view)
+}
+
+fn fill(view: &mut DeployView, state: &DeployState) {
+    view.release = state.release();
+    if let Some(plan) = &state.plan {
+        view.image = Some(plan.release.image.to_string());
+    }
+    view.outcome = state.outcome();
+    view.phase = texts::phase(state);
+    let told = state.failure.as_ref().or(match view.outcome {
+        Some(Outcome::Failed) => state.setbacks.last(),
+        _ => None,
+    });
+    if let Some(Failure {
+        reason, hint, log, ..
+    }) = told
+    {
+        view.reason = Some(reason.clone());
+        view.hint = hint.clone();
+        view.log = log.clone();
+    }
+    if let Some(by) = &state.aborted_by {
+        view.reason
+            .get_or_insert_with(|| format!("aborted by {by}"));
+    }
+    if let Phase::Back {
+        users: Users::Stay, ..
+    } = state.phase
+    {
+        view.phase = "staying: there is no better release".to_owned();
+    }
+}
+
+/// What serves the app's users, in a sentence.
+pub(crate) fn serving(releases: &Releases) -> String {
+    let serving = releases.serving.and_then(|number| releases.find(number));
+    match serving {
+        Some(known) => format!("{} serves ({})", known.release.number, known.release.image),
+        None => "nothing serves".to_owned(),
+    }
+}
+
+/// An app, as it is shown.
+pub(crate) fn app(
+    journal: &Journal,
+    spec: &AppSpec,
+    releases: &Releases,
+    containers: &Result<Vec<Container>, ContainerError>,
+    deploying: Option<&DeployId>,
+) -> Result<AppView, JournalError> {
+    let release = |number: Option<ReleaseNumber>| {
+        let known = releases.find(number?)?;
+        Some(ReleaseView {
+            number: known.release.number,
+            image: known.release.image.to_string(),
+            standing: known.standing,
+            condition: condition(containers, known.release.number),
+        })
+    };
+    let deploying = match deploying {
+        Some(id) => journal.deploy(id)?,
+        None => None,
+    };
+    let show = |record: Option<DeployRecord>| {
+        record
+            .map(|record| deploy(journal, Some(spec), &record))
+            .transpose()
+    };
+    Ok(AppView {
+        app: spec.app.clone(),
+        domains: spec.domains.clone(),
+        serving: release(releases.serving),
+        standby: release(releases.standby),
+        deploying: show(deploying)?,
+        last: show(journal.last_ended(&spec.app)?)?,
+    })
+}
+
+fn condition(
+    containers: &Result<Vec<Container>, ContainerError>,
+    release: ReleaseNumber,
+) -> String {
+    let containers = match containers {
+        Ok(containers) => containers,
+        Err(error) => return format!("unknown: {}", error.reason),
+    };
+    let of_release = containers
+        .iter()
+        .find(|container| container.release == release);
+    match of_release.map(|container| &container.state) {
+        Some(ContainerState::Running { .. }) => "running".to_owned(),
+        Some(ContainerState::Starting) => "starting".to_owned(),
+        Some(ContainerState::Exited { code, .. }) => format!("exited with {code}"),
+        None => "no container".to_owned(),
+    }
+}
