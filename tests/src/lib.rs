@@ -1,1 +1,14 @@
-//! Placeholder of the skeleton.
+//! What the tests stand on: waits with deadlines, programs with captured logs,
+//! images and containers of the demo app, and a load client that counts every
+//! request it did not get answered.
+//!
+//! It asserts nothing about Cutover; tests do. It retries nothing: a second try
+//! would hide exactly what the tests look for.
+
+pub mod container;
+pub mod host;
+pub mod image;
+pub mod load;
+pub mod process;
+pub mod request;
+pub mod wait;

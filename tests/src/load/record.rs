@@ -1,0 +1,126 @@
+//! What happened to each request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The way a user talks to the app.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// GET on one connection, kept alive.
+    KeepAlive,
+    /// GET, each on a connection of its own.
+    Fresh,
+    /// POST with a body that must come back, on one connection.
+    Post,
+    /// A WebSocket; each message is a request.
+    WebSocket,
+    /// A stream of numbered events; each stream is a request.
+    Events,
+}
+
+/// How far a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Phase {
+    /// Opening the connection, handshakes included.
+    Connect,
+    /// Sending the request and waiting for the head of the answer.
+    Head,
+    /// The answer's status was not 200.
+    Status,
+    /// Reading the answer to its end.
+    Body,
+    /// The answer was whole, and not the answer to this request.
+    Content,
+}
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Answered, wholly and rightly.
+    Ok,
+    /// Anything else.
+    Failed {
+        /// How far it came.
+        phase: Phase,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// One request.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Its id, as the app journals it.
+    pub id: String,
+    /// Who asked, counted from 0.
+    pub user: Arc<str>,
+    /// In which way.
+    pub kind: Kind,
+    /// When it began, counted from the load's start.
+    pub began: Duration,
+    /// How long it took.
+    pub latency: Duration,
+    /// The version that answered, if anything of an answer came.
+    pub version: Option<String>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl Record {
+    /// Whether it was answered, wholly and rightly.
+    pub fn is_ok(&self) -> bool {
+        self.outcome == Outcome::Ok
+    }
+}
+
+/// Everything a load did.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Every request, in the order of their beginnings.
+    pub records: Vec<Record>,
+    /// Connections that a server closed between requests without having said
+    /// so, where the user saw it in time. Not failures, but close to them.
+    pub idle_closes: u64,
+    /// How long the load ran.
+    pub elapsed: Duration,
+}
+
+impl Report {
+    /// The requests that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| !record.is_ok())
+    }
+
+    /// The versions that answered, one entry for each change, in the order of
+    /// the requests' beginnings.
+    pub fn versions(&self) -> Vec<&str> {
+        let mut versions: Vec<&str> = Vec::new();
+        for version in self
+            .records
+            .iter()
+            .filter_map(|record| record.version.as_deref())
+        {
+            if versions.last() != Some(&version) {
+                versions.push(version);
+            }
+        }
+        versions
+    }
+
+    /// Asserts that no request failed; shows the first that did.
+    ///
+    /// # Errors
+    ///
+    /// Some failed, or there were none at all.
+    pub fn ensure_none_failed(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.records.is_empty(), "no request was sent");
+        let failed = self.failed().count();
+        let first: Vec<_> = self.failed().take(5).collect();
+        anyhow::ensure!(
+            failed == 0,
+            "{failed} of {} requests failed; first: {first:#?}",
+            self.records.len()
+        );
+        Ok(())
+    }
+}
