@@ -1,0 +1,49 @@
+//! The proxy that owns the public ports and loses no request.
+//!
+//! It obeys the routing table that the agent puts through a Unix socket, and
+//! goes on with the stored table when there is no agent. It knows no Docker, no
+//! GitHub and no deploy: only hosts, pools and targets.
+//!
+//! ```text
+//!            accept            mailbox              per worker: one thread, one runtime
+//!  users ──▶ acceptor ───────▶ worker ──▶ connection ──▶ forward ──▶ upstream ──▶ target
+//!                                             │             ▲
+//!  agent ──▶ control ──▶ switchboard ─────────┼─ snapshot ──┘
+//!                │           │                └─ ticket ──▶ counters, target's open requests
+//!              store ◀───────┘
+//! ```
+//!
+//! Invariant: a request is bound to a target when its head is complete, and the
+//! target's open count tells of it from then until its answer has ended.
+//! Invariant: after a table was acknowledged no request is bound by an older one.
+//! Invariant: no request costs a wake of another thread.
+
+mod accept;
+mod admission;
+mod answer;
+mod client;
+mod clock;
+mod connection;
+mod control;
+mod counters;
+mod forward;
+mod framing;
+mod headers;
+mod listen;
+mod options;
+mod peer;
+mod retry;
+mod route;
+mod run;
+mod socket;
+mod store;
+mod switchboard;
+mod target;
+mod ticket;
+mod tunnel;
+mod upload;
+mod upstream;
+mod worker;
+
+pub use options::Options;
+pub use run::{RunError, run};

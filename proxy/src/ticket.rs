@@ -1,0 +1,95 @@
+//! The account of one request: where it is bound, and that it ends exactly once.
+//!
+//! It sends nothing. Dropping a ticket that was not settled counts the request
+//! as abandoned: whatever else can happen settles it before.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::counters::Outcome;
+use crate::route::Pool;
+use crate::target::{Hold, Kind};
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Ticket {
+    pool: Arc<Pool>,
+    hold: Hold,
+    worker: usize,
+    kind: Kind,
+    begun: Instant,
+    settled: bool,
+}
+
+impl Ticket {
+    /// Binds a request whose head was complete at `begun`.
+    pub(crate) fn new(pool: Arc<Pool>, hold: Hold, worker: usize, begun: Instant) -> Self {
+        pool.counters.entered(worker, Kind::Request);
+        Self {
+            pool,
+            hold,
+            worker,
+            kind: Kind::Request,
+            begun,
+            settled: false,
+        }
+    }
+
+    /// The pool it is bound to.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// The target it is bound to.
+    pub(crate) fn hold(&self) -> &Hold {
+        &self.hold
+    }
+
+    /// Binds the request anew, for another try.
+    pub(crate) fn rebind(&mut self, pool: &Arc<Pool>, hold: Hold) {
+        self.pool.counters.retried(self.worker);
+        if !Arc::ptr_eq(&self.pool, pool) {
+            self.pool.counters.left(self.worker, self.kind);
+            self.pool = Arc::clone(pool);
+            self.pool.counters.entered(self.worker, self.kind);
+        }
+        self.hold = hold;
+    }
+
+    /// The request is sent once more to the same target.
+    pub(crate) fn retried(&self) {
+        self.pool.counters.retried(self.worker);
+    }
+
+    /// The head of the answer came; tells when, to spare a second look at the clock.
+    pub(crate) fn answered(&self) -> Instant {
+        let now = Instant::now();
+        let micros = now.duration_since(self.begun).as_micros();
+        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+        self.pool.counters.answered(self.worker, micros);
+        now
+    }
+
+    /// The request turned out to be a stream or a tunnel.
+    pub(crate) fn become_kind(&mut self, kind: Kind) {
+        self.hold.become_kind(kind);
+        self.pool.counters.entered(self.worker, kind);
+        self.pool.counters.left(self.worker, self.kind);
+        self.kind = kind;
+    }
+
+    /// The request ended; only the first end counts.
+    pub(crate) fn settle(&mut self, outcome: Outcome) {
+        if !self.settled {
+            self.settled = true;
+            self.pool.counters.ended(self.worker, outcome);
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.settle(Outcome::Abandoned);
+        self.pool.counters.left(self.worker, self.kind);
+    }
+}
