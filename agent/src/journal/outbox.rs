@@ -1,0 +1,136 @@
+//! The outbox: messages that were written with the event they tell of, until
+//! they are delivered.
+//!
+//! Invariant: of one repository and environment, no message is due before the
+//! earlier ones are delivered or abandoned, or people would see an old status
+//! as the newest.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension as _, Row, params};
+
+use super::read::{decode, nanoseconds, signed, timestamp, unsigned};
+use super::{Journal, JournalError, OutboxRow};
+
+/// The messages that nothing earlier holds back.
+const FIRST_OF_EACH: &str = "settled_at IS NULL AND NOT EXISTS (
+    SELECT 1 FROM outbox AS earlier
+    WHERE earlier.repository = outbox.repository AND earlier.environment = outbox.environment
+    AND earlier.settled_at IS NULL AND earlier.id < outbox.id)";
+
+/// The longest reason that is kept: a sentence, not a page of a gateway.
+const MAX_REASON: usize = 500;
+
+impl Journal {
+    /// The oldest message that is to be delivered now.
+    pub fn due_message(&self, now: Timestamp) -> Result<Option<OutboxRow>, JournalError> {
+        let query = format!(
+            "SELECT id, attempts, message FROM outbox WHERE {FIRST_OF_EACH} AND not_before <= ? \
+             ORDER BY id LIMIT 1"
+        );
+        let three = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+        let found: Option<(i64, u32, String)> = self
+            .store()
+            .connection
+            .prepare_cached(&query)
+            .and_then(|mut query| query.query_row([nanoseconds(now)], three).optional())
+            .map_err(JournalError::read("the outbox"))?;
+        let understand = |(id, attempts, text): (i64, u32, String)| {
+            Ok(OutboxRow {
+                id: unsigned(id),
+                attempts,
+                message: decode("outbox", &id.to_string(), &text)?,
+            })
+        };
+        found.map(understand).transpose()
+    }
+
+    /// When the next message becomes due; a time that has passed means now.
+    pub fn next_message_at(&self) -> Result<Option<Timestamp>, JournalError> {
+        let query = format!("SELECT min(not_before) FROM outbox WHERE {FIRST_OF_EACH}");
+        let found: Option<i64> = self
+            .store()
+            .connection
+            .prepare_cached(&query)
+            .and_then(|mut query| query.query_row([], |row| row.get(0)))
+            .map_err(JournalError::read("the outbox"))?;
+        found.map(|at| timestamp("outbox", "next", at)).transpose()
+    }
+
+    /// Counts an attempt before it is made, and returns its number: 1 at
+    /// first. From 2 on, an earlier attempt may have had its effect.
+    pub fn message_begun(&self, id: u64) -> Result<u32, JournalError> {
+        self.store()
+            .transact("an attempt of delivery", |transaction| {
+                let attempts: Option<u32> = transaction
+                    .prepare_cached(
+                        "UPDATE outbox SET attempts = attempts + 1 \
+                     WHERE id = ? AND settled_at IS NULL RETURNING attempts",
+                    )?
+                    .query_row([signed(id)], |row| row.get(0))
+                    .optional()?;
+                Ok(attempts.ok_or(JournalError::UnknownMessage(id)))
+            })
+    }
+
+    /// The message is where people see it.
+    pub fn message_delivered(&self, id: u64, at: Timestamp) -> Result<(), JournalError> {
+        let set = "settled_at = ?2, delivered = 1, reason = ?3";
+        self.change_message(id, set, at, None)
+    }
+
+    /// The message is tried again, not before `until`.
+    pub fn message_postponed(
+        &self,
+        id: u64,
+        until: Timestamp,
+        reason: &str,
+    ) -> Result<(), JournalError> {
+        let set = "not_before = ?2, reason = ?3";
+        self.change_message(id, set, until, Some(reason))
+    }
+
+    /// The message is given up; the ones after it are no longer held back.
+    pub fn message_abandoned(
+        &self,
+        id: u64,
+        at: Timestamp,
+        reason: &str,
+    ) -> Result<(), JournalError> {
+        let set = "settled_at = ?2, delivered = 0, reason = ?3";
+        self.change_message(id, set, at, Some(reason))
+    }
+
+    /// How many messages are to be delivered.
+    pub fn undelivered(&self) -> Result<u64, JournalError> {
+        let count: i64 = self
+            .store()
+            .connection
+            .prepare_cached("SELECT count(*) FROM outbox WHERE settled_at IS NULL")
+            .and_then(|mut query| query.query_row([], |row| row.get(0)))
+            .map_err(JournalError::read("the outbox"))?;
+        Ok(unsigned(count))
+    }
+
+    fn change_message(
+        &self,
+        id: u64,
+        set: &str,
+        at: Timestamp,
+        reason: Option<&str>,
+    ) -> Result<(), JournalError> {
+        let statement = format!("UPDATE outbox SET {set} WHERE id = ?1 AND settled_at IS NULL");
+        let reason: Option<String> = reason.map(|text| text.chars().take(MAX_REASON).collect());
+        self.store()
+            .transact("what became of a message", |transaction| {
+                let changed = transaction.prepare_cached(&statement)?.execute(params![
+                    signed(id),
+                    nanoseconds(at),
+                    reason
+                ])?;
+                Ok(match changed {
+                    0 => Err(JournalError::UnknownMessage(id)),
+                    _ => Ok(()),
+                })
+            })
+    }
+}
