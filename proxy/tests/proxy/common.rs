@@ -70,7 +70,6 @@ impl Proxy {
             .arg(directory.join("proxy.sock"))
             .arg("--state")
             .arg(directory.join("state"))
-            .args(["--workers", "2"])
             .env("CUTOVER_LOG", "debug")
             .env("NO_COLOR", "1")
             .stdin(Stdio::null())
