@@ -73,7 +73,7 @@ pub fn compile(
                 });
             }
             let release = Release {
-                number: observed.releases.next_number(),
+                number: free_number(observed),
                 image: image.clone(),
                 fingerprint: fingerprint.clone(),
                 commit: commit.clone(),
@@ -160,6 +160,14 @@ fn plan(
         because,
         steps,
     }
+}
+
+/// A number that no release of the app has or had. Containers of which the
+/// journal knows nothing may hold numbers that it has yet to give.
+fn free_number(observed: &Observed) -> ReleaseNumber {
+    let next = observed.releases.next_number();
+    let highest = observed.present().into_iter().max();
+    highest.map_or(next, |highest| next.max(highest.next()))
 }
 
 /// The slot that is free beside the serving release.

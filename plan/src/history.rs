@@ -60,12 +60,14 @@ fn ended(releases: &mut Releases, deploy: &DeployState, outcome: Outcome) {
         (Kind::Deploy, Outcome::RolledBack) => {
             releases.judge(plan.release.number, Standing::Rejected);
         }
-        // A person left this release: no later rollback may lead back to it.
-        (Kind::Rollback, Outcome::Promoted) => {
+        (Kind::Deploy, _) => {}
+        // A person left this release, and the users left it too, however the
+        // rollback ended: no later rollback may lead back to it.
+        (Kind::Rollback, _) if releases.serving == Some(plan.release.number) => {
             if let Some(left) = plan.from {
                 releases.judge(left, Standing::Rejected);
             }
         }
-        (Kind::Deploy | Kind::Rollback, _) => {}
+        (Kind::Rollback, _) => {}
     }
 }

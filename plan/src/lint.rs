@@ -4,16 +4,21 @@
 //! The rules are the design's invariants that a plan alone can break: 2 (no
 //! request to a container without its gate or told to stop; capacity rises
 //! before weight and falls after it), 3 (two live releases at most, and while
-//! a good release exists a good one serves), 6 (a rollback is never rolled
-//! back), 10 (every wait has a deadline).
+//! a good release exists a good one serves), 5 (no success without users and a
+//! watch), 6 (a rollback goes to a release that proved itself and is never
+//! rolled back), 10 (every wait has a deadline).
+
+mod world;
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::id::ReleaseNumber;
 use crate::observed::Observed;
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Plan, PlannedStep};
+use crate::release::Standing;
 use crate::step::{IfFails, Step, Undo};
+
+use world::{Way, World};
 
 /// A rule that a plan breaks.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,190 +42,108 @@ impl fmt::Display for Violation {
     }
 }
 
-/// More steps than any strategy needs.
-const MAX_STEPS: usize = 64;
-
-/// Live releases of one app.
-const MAX_LIVE: usize = 2;
+/// More steps than any strategy needs, with an orphan container or two for
+/// each release that an app remembers.
+const MAX_STEPS: usize = 128;
 
 /// Every rule that the plan breaks in the observed world.
 pub fn lint(plan: &Plan, observed: &Observed) -> Vec<Violation> {
-    let mut found = BTreeSet::new();
-    if plan.steps.len() > MAX_STEPS {
-        found.insert(Violation {
-            invariant: 10,
-            place: "the plan".to_owned(),
-            fault: format!("{} steps, at most {MAX_STEPS}", plan.steps.len()),
-        });
-    }
+    let mut found = Found::default();
+    check_frame(plan, observed, &mut found);
+    let proved_after = plan.proved_after();
     let mut world = World::of(observed);
     for (index, planned) in plan.steps.iter().enumerate() {
         let place = format!("step {}", index + 1);
-        world.play(&planned.step, &place, &mut found);
-        if plan.kind == Kind::Rollback
-            && let Undo::Steps(steps) = &planned.undo
-            && steps.iter().any(|step| matches!(step, Step::Shift { .. }))
-        {
-            found.insert(Violation {
-                invariant: 6,
-                place: place.clone(),
-                fault: "a rollback must not be rolled back".to_owned(),
-            });
-        }
-        if planned.if_fails == IfFails::Undo {
-            // Played from the state after the step as well as before it: a
-            // step that is in doubt may have had its effect or not.
-            let mut back = world.clone();
-            for (number, step) in plan.way_back(index + 1).iter().enumerate() {
-                let place = format!("way back {} from step {}", number + 1, index + 1);
-                back.play(step, &place, &mut found);
+        check_place(planned, index < proved_after, plan.kind, &place, &mut found);
+        let before = world.clone();
+        world.play(&planned.step, Way::Forward, &place, &mut found);
+        // Until the release is proven an abort turns the deploy back anywhere.
+        if index < proved_after || planned.if_fails == IfFails::Undo {
+            // A step that is in doubt may have had its effect or not.
+            for mut back in [before, world.clone()] {
+                for (number, step) in plan.way_back(index + 1).iter().enumerate() {
+                    let place = format!("way back {} from step {}", number + 1, index + 1);
+                    back.play(step, Way::Back, &place, &mut found);
+                }
+                let place = format!("the way back from step {}", index + 1);
+                back.check_rest(plan.kind, &place, &mut found);
             }
-            back.check_rest(plan, &place, &mut found);
         }
     }
-    if !plan.steps.is_empty() {
-        world.check_end(plan, &mut found);
+    world.check_end(plan, &mut found);
+    found.0.into_iter().collect()
+}
+
+/// The violations so far, each once.
+#[derive(Debug, Default)]
+struct Found(BTreeSet<Violation>);
+
+impl Found {
+    fn report(&mut self, invariant: u8, place: &str, fault: impl Into<String>) {
+        self.0.insert(Violation {
+            invariant,
+            place: place.to_owned(),
+            fault: fault.into(),
+        });
     }
-    found.into_iter().collect()
 }
 
-#[derive(Debug, Clone)]
-struct World {
-    live: BTreeSet<ReleaseNumber>,
-    gated: BTreeSet<ReleaseNumber>,
-    undrained: BTreeSet<ReleaseNumber>,
-    serving: Option<ReleaseNumber>,
-    /// Good when the plan began; a plan may not lose the last such release.
-    good: BTreeSet<ReleaseNumber>,
-}
-
-impl World {
-    fn of(observed: &Observed) -> Self {
-        let live: BTreeSet<_> = observed.present().into_iter().collect();
-        let serving = observed.releases.serving;
-        let good = live
-            .iter()
-            .copied()
-            .filter(|n| observed.is_healthy(*n))
-            .collect();
-        Self {
-            live,
-            // What served until now passed its gate when it came; standby
-            // releases must pass it again, because they may have died since.
-            gated: serving.into_iter().collect(),
-            undrained: serving.into_iter().collect(),
-            serving,
-            good,
+/// What the plan says of itself must agree with the world, because the way back
+/// is judged by it.
+fn check_frame(plan: &Plan, observed: &Observed, found: &mut Found) {
+    let place = "the plan";
+    let longest = plan.steps.len().max(plan.way_back(plan.steps.len()).len());
+    if longest > MAX_STEPS {
+        found.report(10, place, format!("{longest} steps, at most {MAX_STEPS}"));
+    }
+    let releases = &observed.releases;
+    if plan.from != releases.serving {
+        found.report(3, place, "it takes over from a release that does not serve");
+    }
+    if plan.kind == Kind::Rollback {
+        let target = plan.release.number;
+        let known = releases.find(target);
+        if known.is_none_or(|known| known.standing != Standing::Proven) {
+            let fault = format!("{target} has not proved itself, no rollback goes to it");
+            found.report(6, place, fault);
+        }
+        if releases.serving.is_some_and(|serving| target >= serving) {
+            let fault = format!("{target} is not older than the release that serves");
+            found.report(6, place, fault);
         }
     }
+}
 
-    fn play(&mut self, step: &Step, place: &str, found: &mut BTreeSet<Violation>) {
-        let mut report = |invariant, fault: String| {
-            let place = place.to_owned();
-            found.insert(Violation {
-                invariant,
+/// What a failure of the step may mean where it stands.
+fn check_place(
+    planned: &PlannedStep,
+    before_proof: bool,
+    kind: Kind,
+    place: &str,
+    found: &mut Found,
+) {
+    let name = planned.step.name();
+    match (before_proof, planned.if_fails) {
+        (true, IfFails::Undo) | (false, IfFails::GoOn) => {}
+        (true, IfFails::GoOn) => {
+            found.report(
+                5,
                 place,
-                fault,
-            });
-        };
-        if step.deadline().is_zero() || step.deadline() > Step::MAX_DEADLINE {
-            report(10, format!("{} has no sane deadline", step.name()));
+                format!("the deploy goes on although {name} failed"),
+            );
         }
-        match step {
-            Step::Start { release, .. } => {
-                self.live.insert(*release);
-                self.gated.remove(release);
-                if self.live.len() > MAX_LIVE {
-                    report(
-                        3,
-                        format!("{release} would be live release number {}", self.live.len()),
-                    );
-                }
-            }
-            Step::Gate { release, .. } => {
-                if !self.live.contains(release) {
-                    report(2, format!("{release} is gated before it is started"));
-                }
-                self.gated.insert(*release);
-            }
-            Step::Shift { to, .. } => {
-                if let Some(to) = to {
-                    if !self.live.contains(to) {
-                        report(2, format!("requests go to {to}, which does not run"));
-                    }
-                    if !self.gated.contains(to) {
-                        report(
-                            2,
-                            format!("requests go to {to}, which has not passed its gate"),
-                        );
-                    }
-                    self.undrained.insert(*to);
-                } else if self.good.iter().any(|good| self.live.contains(good)) {
-                    report(3, "no release serves although a good one lives".to_owned());
-                }
-                self.serving = *to;
-            }
-            Step::Retire { release, .. } => {
-                if self.serving == Some(*release) {
-                    report(2, format!("{release} is stopped while requests go to it"));
-                } else if self.undrained.contains(release) {
-                    report(2, format!("{release} is stopped before it is drained"));
-                }
-                self.live.remove(release);
-            }
-            Step::Drain { release, .. } => {
-                if self.serving == Some(*release) {
-                    report(2, format!("{release} is drained while requests go to it"));
-                }
-                self.undrained.remove(release);
-            }
-            Step::Watch { release, .. } => {
-                if self.serving != Some(*release) {
-                    report(5, format!("{release} is watched without the users"));
-                }
-            }
-            Step::Standby { release } => {
-                if !self.live.contains(release) {
-                    report(3, format!("{release} cannot stand by: it does not run"));
-                }
-            }
-            Step::Preflight { .. } | Step::Pull { .. } | Step::Prune { .. } => {}
+        (false, IfFails::Undo) => {
+            let fault = format!("a failed {name} takes back a release that has proved itself");
+            found.report(5, place, fault);
         }
     }
-
-    fn check_end(&self, plan: &Plan, found: &mut BTreeSet<Violation>) {
-        let new = plan.release.number;
-        if self.serving != Some(new) {
-            found.insert(Violation {
-                invariant: 5,
-                place: "the end".to_owned(),
-                fault: format!("{new} does not serve"),
-            });
-        }
-        let watched = plan
-            .steps
-            .iter()
-            .any(|p| matches!(&p.step, Step::Watch { release, .. } if *release == new));
-        if !watched {
-            found.insert(Violation {
-                invariant: 5,
-                place: "the end".to_owned(),
-                fault: format!("{new} was never watched"),
-            });
-        }
+    if !before_proof && matches!(planned.step, Step::Shift { .. }) {
+        found.report(5, place, "users are sent on after the last watch");
     }
-
-    /// After a way back, the release that served before must serve again,
-    /// unless the plan says that there is no better one than the new.
-    fn check_rest(&self, plan: &Plan, place: &str, found: &mut BTreeSet<Violation>) {
-        let had_good = plan.from.is_some_and(|from| self.good.contains(&from));
-        let serves_good = self.serving.is_some_and(|n| self.good.contains(&n));
-        if had_good && !serves_good && plan.kind == Kind::Deploy {
-            found.insert(Violation {
-                invariant: 3,
-                place: format!("the way back from {place}"),
-                fault: "the good release before does not serve again".to_owned(),
-            });
-        }
+    if kind == Kind::Rollback
+        && let Undo::Steps(steps) = &planned.undo
+        && steps.iter().any(|step| matches!(step, Step::Shift { .. }))
+    {
+        found.report(6, place, "a rollback must not be rolled back");
     }
 }

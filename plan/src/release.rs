@@ -89,11 +89,18 @@ impl Releases {
                 standing: Standing::Unproven,
             });
         while self.known.len() > MAX_KNOWN {
-            let live = [self.serving, self.standby, Some(release.number)];
+            // Also the one that a rollback goes to: many deploys that failed
+            // since must not make it forgotten.
+            let needed = [
+                self.serving,
+                self.standby,
+                Some(release.number),
+                self.rollback_target().map(|target| target.number),
+            ];
             let oldest = self
                 .known
                 .keys()
-                .find(|number| !live.contains(&Some(**number)));
+                .find(|number| !needed.contains(&Some(**number)));
             match oldest.copied() {
                 Some(number) => self.known.remove(&number),
                 None => break,

@@ -13,7 +13,7 @@
 //! process may have died in its middle. It is done again, because every step
 //! finds what is already there. There is no other recovery.
 
-use std::fmt;
+mod phase;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,8 @@ use crate::id::{AppName, ReleaseNumber};
 use crate::outcome::Outcome;
 use crate::plan::{Kind, Plan, Users};
 use crate::step::{IfFails, Step};
+
+pub use phase::{Next, Phase, Running};
 
 /// A deploy, as its events tell it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,74 +47,6 @@ pub struct DeployState {
     pub setbacks: Vec<Failure>,
 }
 
-/// How far a deploy is.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The call is durable, there is no plan yet.
-    Accepted,
-    /// The steps of the plan, of which `next` is to be done.
-    Forward {
-        /// The index of the step.
-        next: usize,
-    },
-    /// The steps of the way back, of which `next` is to be done.
-    Back {
-        /// The way back, fixed when the deploy turned.
-        steps: Vec<Step>,
-        /// The index of the step.
-        next: usize,
-        /// Where the users are when it is done.
-        users: Users,
-    },
-    /// All is done but the word about it.
-    Closing {
-        /// How it ended.
-        outcome: Outcome,
-    },
-    /// The deploy is over.
-    Over {
-        /// How it ended.
-        outcome: Outcome,
-    },
-}
-
-/// A step that was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    /// Which one.
-    pub at: Cursor,
-    /// How often it was started.
-    pub attempt: u32,
-    /// When it was started first.
-    pub since: Timestamp,
-}
-
-/// What the engine does next.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Next<'a> {
-    /// Look at the world and make the plan.
-    Plan,
-    /// Do this step, after writing down that it starts.
-    Step {
-        /// Its place.
-        at: Cursor,
-        /// What to do.
-        step: &'a Step,
-        /// Which try this is, from 1.
-        attempt: u32,
-    },
-    /// Write down that this step failed: it was tried too often.
-    GiveUp {
-        /// Its place.
-        at: Cursor,
-    },
-    /// Write down the end.
-    End(Outcome),
-    /// Nothing: it is over.
-    Nothing,
-}
-
 /// How often a step is begun anew after crashes before it has failed.
 pub const MAX_ATTEMPTS: u32 = 10;
 
@@ -124,18 +58,6 @@ pub struct IllegalEvent {
     pub event: String,
     /// The state.
     pub phase: String,
-}
-
-impl fmt::Display for Phase {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Accepted => f.write_str("accepted"),
-            Self::Forward { next } => write!(f, "forward, step {}", next + 1),
-            Self::Back { next, .. } => write!(f, "back, step {}", next + 1),
-            Self::Closing { outcome } => write!(f, "closing as {outcome}"),
-            Self::Over { outcome } => write!(f, "over as {outcome}"),
-        }
-    }
 }
 
 impl DeployState {
@@ -254,7 +176,8 @@ impl DeployState {
     }
 
     fn planned(&mut self, plan: &Plan) -> bool {
-        if self.phase != Phase::Accepted || plan.app != self.app {
+        let asked = plan.app == self.app && plan.kind == self.kind;
+        if self.phase != Phase::Accepted || !asked {
             return false;
         }
         self.plan = Some(Box::new(plan.clone()));
@@ -410,9 +333,8 @@ impl DeployState {
         };
         match (&self.failure, users) {
             (None, _) => Outcome::Aborted,
-            (Some(failure), Users::GoBack) if failure.class == FailureClass::NoVerdict => {
-                Outcome::NoVerdict
-            }
+            // Too little data is no failure, also where the users stay.
+            (Some(failure), _) if failure.class == FailureClass::NoVerdict => Outcome::NoVerdict,
             (Some(_), Users::GoBack) => Outcome::RolledBack,
             (Some(_), Users::NeverCame | Users::Stay) => Outcome::Failed,
         }

@@ -159,7 +159,7 @@ impl Step {
     pub const PRUNE_DEADLINE: Duration = Duration::from_secs(120);
     /// Standby is a word in the journal.
     pub const STANDBY_DEADLINE: Duration = Duration::from_secs(60);
-    /// No step may wait longer than a day.
+    /// The longest watch is a day; the rest is room for its margin.
     pub const MAX_DEADLINE: Duration = Duration::from_secs(25 * 3600);
 
     /// How long the step may take before it has failed. Every step has one.
@@ -170,12 +170,12 @@ impl Step {
             Self::Start { .. } => Self::START_DEADLINE,
             Self::Gate {
                 deadline, check, ..
-            } => *deadline + check.timeout,
+            } => deadline.saturating_add(check.timeout),
             Self::Shift { .. } => Self::SHIFT_DEADLINE,
-            Self::Watch { rule, .. } => rule.window + Self::WATCH_MARGIN,
-            Self::Drain { deadline, .. } => *deadline + Self::ENGINE_MARGIN,
+            Self::Watch { rule, .. } => rule.window.saturating_add(Self::WATCH_MARGIN),
+            Self::Drain { deadline, .. } => deadline.saturating_add(Self::ENGINE_MARGIN),
             Self::Standby { .. } => Self::STANDBY_DEADLINE,
-            Self::Retire { grace, .. } => *grace + Self::ENGINE_MARGIN,
+            Self::Retire { grace, .. } => grace.saturating_add(Self::ENGINE_MARGIN),
             Self::Prune { .. } => Self::PRUNE_DEADLINE,
         }
     }

@@ -7,7 +7,7 @@ use super::{free_slot, must, tidy};
 use crate::id::{Digest, ReleaseNumber};
 use crate::observed::Observed;
 use crate::plan::PlannedStep;
-use crate::release::Release;
+use crate::release::{Release, Standing};
 use crate::spec::AppSpec;
 use crate::step::{HealthCheck, IfFails, Step, Undo, WatchRule};
 
@@ -113,16 +113,25 @@ pub(super) fn watch(spec: &AppSpec, release: ReleaseNumber) -> PlannedStep {
     )
 }
 
-/// What becomes of the release that served before, and of images nobody needs.
-/// The new release has proved itself by then, so nothing here takes it back.
+/// What becomes of the release that served before, of orphans that a warm
+/// rollback found beside it, and of images nobody needs. The new release has
+/// proved itself by then, so nothing here takes it back.
 pub(super) fn leave(spec: &AppSpec, observed: &Observed, release: &Release) -> Vec<PlannedStep> {
     let mut steps = Vec::new();
-    if let Some(old) = observed.releases.serving {
+    let serving = observed.releases.serving;
+    if let Some(old) = serving {
         steps.push(tidy(drain(spec, old)));
         if observed.is_healthy(old) {
             steps.push(tidy(Step::Standby { release: old }));
         } else {
             steps.push(tidy(retire(spec, old)));
+        }
+    }
+    if observed.is_healthy(release.number) {
+        for number in observed.present() {
+            if Some(number) != serving && number != release.number {
+                steps.push(tidy(retire(spec, number)));
+            }
         }
     }
     steps.push(tidy(Step::Prune {
@@ -131,17 +140,17 @@ pub(super) fn leave(spec: &AppSpec, observed: &Observed, release: &Release) -> V
     steps
 }
 
-/// The images of the new release and of those a rollback could go to: the
-/// serving one, and the last two that proved themselves.
+/// The images of the new release, of the one that served before, and of those
+/// that the next rollbacks could go to: the last two before the new one that
+/// proved themselves.
 fn keep(observed: &Observed, release: &Release) -> Vec<Digest> {
     const PROVEN_KEPT: usize = 2;
     let releases = &observed.releases;
     let serving = releases.serving.and_then(|number| releases.find(number));
-    let proven = releases
-        .known
-        .values()
-        .rev()
-        .filter(|known| known.standing == crate::release::Standing::Proven);
+    let older = releases.known.range(..release.number).rev();
+    let proven = older
+        .map(|(_, known)| known)
+        .filter(|known| known.standing == Standing::Proven);
     let kept = serving.into_iter().chain(proven.take(PROVEN_KEPT));
     let mut digests: BTreeSet<_> = kept
         .map(|known| known.release.image.digest.clone())

@@ -1,0 +1,8 @@
+//! The domain from outside: plans compiled, linted and carried out on a model
+//! of a host, whose every event is folded as the agent folds them.
+
+mod any;
+mod compile;
+mod host;
+mod lint;
+mod sound;

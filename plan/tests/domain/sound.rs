@@ -1,0 +1,157 @@
+//! What holds for any plan of any world, and for any way to carry it out.
+
+use cutover_plan::compile::Request;
+use cutover_plan::event::{Cursor, Event};
+use cutover_plan::history;
+use cutover_plan::id::ReleaseNumber;
+use cutover_plan::outcome::Outcome;
+use cutover_plan::release::Releases;
+use cutover_plan::state::DeployState;
+use cutover_plan::step::Step;
+use proptest::{prop_assert, prop_assert_eq, proptest};
+
+use crate::any;
+use crate::host::{Fate, Host, Told, image};
+
+fn carry_out(host: &mut Host, request: &Request, fates: &[Fate]) -> Told {
+    let mut fates = fates.iter().copied();
+    host.carry_out(request, |_, _| fates.next().unwrap_or(Fate::Done))
+}
+
+/// The state and the releases after each event, from those at the start.
+fn folds(start: &Releases, events: &[Event]) -> Vec<(DeployState, Releases)> {
+    let mut state = DeployState::begin(&events[0]).expect("the first event");
+    let mut releases = start.clone();
+    let mut folds = vec![(state.clone(), releases.clone())];
+    for event in &events[1..] {
+        history::fold(&mut releases, &state, event);
+        state = state.apply(event).expect("a legal event");
+        folds.push((state.clone(), releases.clone()));
+    }
+    folds
+}
+
+proptest! {
+    /// `Host::plan` lints what it compiles.
+    #[test]
+    fn every_plan_passes_the_lint(host in any::host(), request in any::request()) {
+        if let Ok(plan) = host.plan(&request) {
+            prop_assert_eq!(plan.from, host.seen.releases.serving);
+            prop_assert_eq!(plan.to_string().lines().count() > 2, !plan.steps.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_new_release_gets_a_number_that_no_container_has(host in any::host(), number in 1..9_u8) {
+        let plan = host.plan(&image(number)).expect("a plan");
+        let new = plan.release.number;
+        prop_assert!(plan.steps.is_empty() || !host.seen.present().contains(&new));
+        prop_assert!(plan.steps.is_empty() || host.seen.releases.find(new).is_none());
+    }
+
+    #[test]
+    fn a_deploy_done_twice_is_nothing_to_do(mut host in any::host(), number in 1..9_u8) {
+        prop_assert_eq!(host.deploy(number).outcome, Outcome::Promoted);
+        prop_assert!(host.seen.present().len() <= 2 || host.plan(&image(number)).is_ok());
+        let again = host.plan(&image(number)).expect("a plan");
+        prop_assert!(again.steps.is_empty(), "{again}");
+        prop_assert_eq!(again.release.number, host.routed.expect("it serves"));
+    }
+
+    #[test]
+    fn rollbacks_only_go_down_and_come_to_an_end(mut host in any::host()) {
+        let mut served = host.routed;
+        while let Ok(plan) = host.plan(&Request::Rollback) {
+            prop_assert!(Some(plan.release.number) < served);
+            prop_assert_eq!(host.rollback().outcome, Outcome::Promoted);
+            prop_assert_eq!(host.routed, Some(plan.release.number));
+            prop_assert!(host.seen.present().len() <= 2);
+            served = host.routed;
+        }
+    }
+
+    /// Whatever fails, dies or is aborted: it ends (the host bounds the events),
+    /// and who had a good release has one that runs.
+    #[test]
+    fn every_deploy_ends_and_leaves_nobody_alone(
+        mut host in any::host(),
+        request in any::request(),
+        fates in any::fates(),
+    ) {
+        let old = host.routed.filter(|old| host.seen.is_healthy(*old));
+        let told = carry_out(&mut host, &request, &fates);
+        if old.is_some() {
+            let serving = host.routed;
+            prop_assert!(serving.is_some_and(|n| host.seen.is_healthy(n)), "{told:#?}");
+        }
+        if told.outcome == Outcome::Promoted {
+            let new = told.state.release();
+            prop_assert_eq!(host.routed, new);
+            prop_assert_eq!(host.seen.releases.serving, new);
+        }
+        // Success is never reported of a release that the watch did not let stay.
+        let plan = told.state.plan.as_deref();
+        let proof = plan.map_or(0, cutover_plan::plan::Plan::proved_after);
+        if proof > 0 {
+            let watched = told.events.iter().any(|event| matches!(
+                event,
+                Event::StepFinished { at: Cursor::Forward(index), .. } if index + 1 == proof
+            ));
+            prop_assert_eq!(told.outcome == Outcome::Promoted, watched);
+        }
+        if told.state.aborted_by.is_some() {
+            prop_assert!(matches!(told.outcome, Outcome::Aborted | Outcome::Failed));
+        }
+    }
+
+    #[test]
+    fn a_fold_can_be_stopped_written_down_and_gone_on_with_anywhere(
+        mut host in any::host(),
+        request in any::request(),
+        fates in any::fates(),
+    ) {
+        let start = host.seen.releases.clone();
+        let told = carry_out(&mut host, &request, &fates);
+        let folds = folds(&start, &told.events);
+        for (index, (state, releases)) in folds.iter().enumerate() {
+            let event = &told.events[index];
+            let json = serde_json::to_string(event).expect("JSON");
+            prop_assert_eq!(&serde_json::from_str::<Event>(&json).expect("an event"), event);
+            let json = serde_json::to_string(&(state, releases)).expect("JSON");
+            let read: (DeployState, Releases) = serde_json::from_str(&json).expect("a state");
+            prop_assert_eq!(&read.0, state);
+            prop_assert_eq!(&read.1, releases);
+        }
+        // On from the middle, as a new process does.
+        let middle = folds.len() / 2;
+        let (mut state, mut releases) = folds[middle].clone();
+        for event in &told.events[middle + 1..] {
+            history::fold(&mut releases, &state, event);
+            state = state.apply(event).expect("a legal event");
+        }
+        prop_assert_eq!(&state, &told.state);
+        prop_assert_eq!(releases, host.seen.releases);
+    }
+
+    #[test]
+    fn a_crash_anywhere_never_names_a_serving_release_that_got_no_shift(
+        mut host in any::host(),
+        request in any::request(),
+        fates in any::fates(),
+    ) {
+        let start = host.seen.releases.clone();
+        let told = carry_out(&mut host, &request, &fates);
+        let mut shifted: Vec<Option<ReleaseNumber>> = vec![start.serving];
+        let folds = folds(&start, &told.events);
+        for (index, (_, releases)) in folds.iter().enumerate().skip(1) {
+            let (before, _) = &folds[index - 1];
+            if let Event::StepFinished { at, .. } = &told.events[index] {
+                if let Some(Step::Shift { to, .. }) = before.step(*at) {
+                    shifted.push(*to);
+                }
+            }
+            prop_assert_eq!(Some(&releases.serving), shifted.last());
+            prop_assert!(releases.standby.is_none() || releases.standby != releases.serving);
+        }
+    }
+}
