@@ -6,10 +6,14 @@
 
 pub mod containers;
 pub mod desk;
+pub mod docker;
 pub mod engine;
 pub mod fingerprint;
 pub mod forge;
 pub mod journal;
+pub mod proxy;
 pub mod texts;
 pub mod traffic;
 pub mod view;
+
+mod exchange;

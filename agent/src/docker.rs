@@ -1,0 +1,115 @@
+//! Docker Engine as what runs containers.
+//!
+//! It touches nothing that does not carry our [`labels`]: a container, network
+//! or image of somebody else is read at most, and refused with a sentence when
+//! it is in the way. It decides nothing about a deploy, keeps no state of its
+//! own, and gives a container nothing but what the host's configuration says:
+//! never a privilege, never a published port.
+//!
+//! Each call makes a client of its own, so an engine that is down, restarted
+//! or upgraded in between is a matter of that call alone. Requests name no
+//! version of the engine's interface; the engine answers in its newest, and
+//! everything read from an answer may be missing. Tried from Engine 20.10 on.
+
+mod connection;
+mod create;
+mod environment;
+mod failure;
+mod health;
+mod image;
+pub mod labels;
+mod lines;
+mod network;
+mod progress;
+mod prune;
+mod removal;
+mod room;
+mod sight;
+mod start;
+
+use std::time::Duration;
+
+use cutover_plan::id::{AppName, Digest, ImageReference};
+use cutover_plan::spec::Bytes;
+use cutover_wire::request::RegistryCredentials;
+
+use crate::containers::{Container, ContainerError, Containers, HealthAnswer, StartOrder};
+
+use connection::Connection;
+
+pub use connection::HostError;
+
+/// A Docker Engine.
+#[derive(Debug)]
+pub struct Docker {
+    connection: Connection,
+}
+
+impl Docker {
+    /// The engine at `host`, in the form of `DOCKER_HOST`: `unix:///path`,
+    /// a path alone, or `tcp://127.0.0.1:2375`; by default the socket that
+    /// Docker Engine makes. Nothing is sent yet, and the environment is not
+    /// read: whoever wants `DOCKER_HOST` obeyed passes it.
+    ///
+    /// # Errors
+    ///
+    /// The text is none of these forms.
+    pub fn connect(host: Option<&str>) -> Result<Self, HostError> {
+        let connection = Connection::parse(host)?;
+        Ok(Self { connection })
+    }
+}
+
+impl Containers for Docker {
+    async fn preflight(
+        &self,
+        image: &ImageReference,
+        memory: Option<Bytes>,
+    ) -> Result<String, ContainerError> {
+        room::look(&self.connection, image, memory).await
+    }
+
+    async fn pull(
+        &self,
+        image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<String, ContainerError> {
+        image::pull(&self.connection, image, credentials, progress).await
+    }
+
+    async fn start(&self, order: &StartOrder) -> Result<Container, ContainerError> {
+        network::ensure(&self.connection).await?;
+        start::start(&self.connection, order).await
+    }
+
+    async fn list(&self, app: &AppName) -> Result<Vec<Container>, ContainerError> {
+        sight::list(&self.connection, app).await
+    }
+
+    async fn ask(
+        &self,
+        container: &Container,
+        path: &str,
+        host: &str,
+        timeout: Duration,
+    ) -> Result<HealthAnswer, ContainerError> {
+        health::ask(container, path, host, timeout).await
+    }
+
+    async fn last_lines(
+        &self,
+        container: &Container,
+        count: usize,
+    ) -> Result<Vec<String>, ContainerError> {
+        lines::last(&self.connection, container, count).await
+    }
+
+    async fn remove(&self, container: &Container, grace: Duration) -> Result<(), ContainerError> {
+        removal::remove(&self.connection, &container.id, &container.name, grace).await
+    }
+
+    async fn prune(&self, repository: &str, keep: &[Digest]) -> Result<String, ContainerError> {
+        prune::prune(&self.connection, repository, keep).await
+    }
+}

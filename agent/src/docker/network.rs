@@ -1,0 +1,98 @@
+//! The network that all containers of all apps are in: a bridge of our own,
+//! on which each has an address that the host's proxy reaches. No port of a
+//! container is published, so nobody outside the host gets past the proxy.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::NetworkCreateRequest;
+use bollard::query_parameters::InspectNetworkOptions;
+use tokio::time::{Instant, sleep};
+
+use crate::containers::{ContainerError, ContainerErrorKind};
+
+use super::connection::{Connection, QUESTION};
+use super::failure::{Fault, WithHint as _, error};
+use super::labels;
+
+/// Its name.
+pub(super) const NAME: &str = "cutover";
+
+/// The name of its bridge on the host. The engine lets two networks have one
+/// name, but not one bridge: whoever comes second finds the network of the first.
+const BRIDGE: &str = "cutover0";
+
+/// How long another maker of the network may take; the engine needs a tenth of a second.
+const MAKING: Duration = Duration::from_secs(10);
+
+/// Between two looks for it meanwhile.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Makes the network, unless it is there.
+pub(super) async fn ensure(engine: &Connection) -> Result<(), ContainerError> {
+    let end = Instant::now() + MAKING;
+    loop {
+        if is_there(engine).await? {
+            return Ok(());
+        }
+        match create(engine).await {
+            Ok(()) => return Ok(()),
+            Err(fault) if Instant::now() < end && is_being_made(&fault) => sleep(PAUSE).await,
+            Err(fault) if fault.says(&["address pool"]) => {
+                let hint = "all of the engine's address pools are in use: docker network prune frees those of unused networks";
+                return Err(fault.into_error(ContainerErrorKind::Host).with_hint(hint));
+            }
+            Err(fault) => return Err(fault.into()),
+        }
+    }
+}
+
+async fn is_there(engine: &Connection) -> Result<bool, ContainerError> {
+    let found = engine
+        .call(
+            "looking for the network cutover",
+            QUESTION,
+            async |client| {
+                client
+                    .inspect_network(NAME, None::<InspectNetworkOptions>)
+                    .await
+            },
+        )
+        .await;
+    match found {
+        Ok(network) => {
+            let labels = network.labels.unwrap_or_default();
+            if labels.contains_key(labels::NETWORK) {
+                return Ok(true);
+            }
+            let reason = "there is a network named cutover that Cutover did not make";
+            Err(error(ContainerErrorKind::Host, reason).with_hint(format!(
+                "remove it, or make it anew with docker network create --label {}={NAME} {NAME}",
+                labels::NETWORK
+            )))
+        }
+        Err(fault) if fault.is_missing() => Ok(false),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+fn is_being_made(fault: &Fault) -> bool {
+    fault.is_conflict() || fault.says(&["same bridge name", "already exists", "already used"])
+}
+
+async fn create(engine: &Connection) -> Result<(), Fault> {
+    let pair = |name: &str, value: &str| HashMap::from([(name.to_owned(), value.to_owned())]);
+    let request = NetworkCreateRequest {
+        name: NAME.to_owned(),
+        driver: Some("bridge".to_owned()),
+        labels: Some(pair(labels::NETWORK, NAME)),
+        options: Some(pair("com.docker.network.bridge.name", BRIDGE)),
+        ..NetworkCreateRequest::default()
+    };
+    engine
+        .call("making the network cutover", QUESTION, async |client| {
+            client.create_network(request).await
+        })
+        .await?;
+    Ok(())
+}

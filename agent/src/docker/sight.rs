@@ -1,0 +1,256 @@
+//! A container as the engine shows it, read with distrust: labels can be
+//! edited by hand, and old engines leave fields out.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
+use cutover_plan::id::{AppName, ReleaseNumber, Slot};
+use jiff::Timestamp;
+
+use crate::containers::{Container, ContainerError, ContainerState};
+
+use super::connection::{Connection, QUESTION};
+use super::failure::{Fault, printable};
+use super::{labels, network};
+
+/// The longest text of the engine about a container.
+const LONGEST: usize = 300;
+
+/// Every container of the app, by name.
+pub(super) async fn list(
+    engine: &Connection,
+    app: &AppName,
+) -> Result<Vec<Container>, ContainerError> {
+    let filter = format!("{}={app}", labels::APP);
+    let options = ListContainersOptions {
+        all: true,
+        filters: Some(HashMap::from([("label".to_owned(), vec![filter])])),
+        ..ListContainersOptions::default()
+    };
+    let what = format!("listing the containers of {app}");
+    let summaries = engine
+        .call(what, QUESTION, async |client| {
+            client.list_containers(Some(options)).await
+        })
+        .await?;
+    let mut found = Vec::with_capacity(summaries.len());
+    for id in summaries.into_iter().filter_map(|summary| summary.id) {
+        // One that is gone since the list was made is not there.
+        let Some(seen) = inspect(engine, &id).await? else {
+            continue;
+        };
+        match read(&seen) {
+            Ok(container) => found.push(container),
+            Err(fault) => tracing::warn!(%app, container = %id, %fault, "container skipped"),
+        }
+    }
+    found.sort_by(|a: &Container, b| a.name.cmp(&b.name));
+    Ok(found)
+}
+
+/// What the engine says of one container, by id or name; nothing if it is not there.
+pub(super) async fn inspect(
+    engine: &Connection,
+    container: &str,
+) -> Result<Option<ContainerInspectResponse>, Fault> {
+    let what = format!("looking at the container {container}");
+    let seen = engine
+        .call(what, QUESTION, async |client| {
+            client
+                .inspect_container(container, None::<InspectContainerOptions>)
+                .await
+        })
+        .await;
+    match seen {
+        Ok(seen) => Ok(Some(seen)),
+        Err(fault) if fault.is_missing() => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+/// One of its labels.
+pub(super) fn label<'a>(seen: &'a ContainerInspectResponse, name: &str) -> Option<&'a str> {
+    let labels = seen.config.as_ref()?.labels.as_ref()?;
+    labels.get(name).map(String::as_str)
+}
+
+/// Whether Cutover made it.
+pub(super) fn is_ours(seen: &ContainerInspectResponse) -> bool {
+    label(seen, labels::APP).is_some() && label(seen, labels::DEPLOY).is_some()
+}
+
+/// The container, or which part of it cannot be read.
+pub(super) fn read(seen: &ContainerInspectResponse) -> Result<Container, String> {
+    let needed = |name: &str| label(seen, name).ok_or(format!("the label {name} is missing"));
+    let broken = |name: &str| format!("the label {name} cannot be read");
+    let name = seen
+        .name
+        .as_deref()
+        .unwrap_or_default()
+        .trim_start_matches('/');
+    let release = needed(labels::RELEASE)?
+        .strip_prefix('v')
+        .and_then(|n| n.parse().ok());
+    let slot = match needed(labels::SLOT)? {
+        "blue" => Slot::Blue,
+        "green" => Slot::Green,
+        _ => return Err(broken(labels::SLOT)),
+    };
+    let port = needed(labels::PORT)?
+        .parse()
+        .map_err(|_| broken(labels::PORT))?;
+    let app = needed(labels::APP)?
+        .parse()
+        .map_err(|_| broken(labels::APP))?;
+    let deploy = needed(labels::DEPLOY)?
+        .parse()
+        .map_err(|_| broken(labels::DEPLOY))?;
+    let image = needed(labels::IMAGE)?
+        .parse()
+        .map_err(|_| broken(labels::IMAGE))?;
+    Ok(Container {
+        id: seen.id.clone().ok_or("it has no id")?,
+        name: name.to_owned(),
+        app,
+        deploy,
+        release: ReleaseNumber(release.ok_or_else(|| broken(labels::RELEASE))?),
+        slot,
+        image,
+        state: state(seen, port),
+        restarts: u32::try_from(seen.restart_count.unwrap_or(0)).unwrap_or(0),
+    })
+}
+
+fn state(seen: &ContainerInspectResponse, port: u16) -> ContainerState {
+    let Some(state) = &seen.state else {
+        return ContainerState::Starting;
+    };
+    let said = state.error.as_deref().unwrap_or_default();
+    let exited = || ContainerState::Exited {
+        code: state.exit_code.unwrap_or(-1),
+        out_of_memory: state.oom_killed.unwrap_or(false),
+        error: (!said.is_empty()).then(|| printable(said, LONGEST)),
+    };
+    match state.status.unwrap_or(Status::EMPTY) {
+        // A paused one is there and does not answer, which its health will say.
+        Status::RUNNING | Status::PAUSED => {
+            let since = state
+                .started_at
+                .as_deref()
+                .and_then(|t| t.parse::<Timestamp>().ok());
+            match (address(seen), since) {
+                (Some(ip), Some(since)) => {
+                    let address = SocketAddr::new(ip, port);
+                    ContainerState::Running { address, since }
+                }
+                // It has lost our network, or has not got its address yet.
+                _ => ContainerState::Starting,
+            }
+        }
+        // A start that failed leaves a container that was never more than created.
+        Status::CREATED | Status::EMPTY if said.is_empty() => ContainerState::Starting,
+        // Between two starts the engine keeps how the last one ended.
+        Status::CREATED | Status::EMPTY | Status::RESTARTING => exited(),
+        Status::EXITED | Status::DEAD | Status::REMOVING | Status::STOPPING => exited(),
+    }
+}
+
+fn address(seen: &ContainerInspectResponse) -> Option<IpAddr> {
+    let networks = seen.network_settings.as_ref()?.networks.as_ref()?;
+    let address = networks.get(network::NAME)?.ip_address.as_deref()?;
+    // Without a network it is an empty text.
+    address
+        .parse()
+        .ok()
+        .filter(|ip: &IpAddr| !ip.is_unspecified())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(change: impl FnOnce(&mut serde_json::Value)) -> Result<Container, String> {
+        let mut json = serde_json::json!({
+            "Id": "4f1c", "Name": "/cutover-shop-v7-0", "RestartCount": 2,
+            "State": { "Status": "running", "StartedAt": "2026-11-20T10:00:00.123456789Z" },
+            "Config": { "Labels": {
+                "cutover.app": "shop", "cutover.deploy": "01kab3f5000000000000000000",
+                "cutover.release": "v7", "cutover.slot": "green", "cutover.replica": "0",
+                "cutover.image": format!("localhost:5000/shop@sha256:{}", "a".repeat(64)),
+                "cutover.port": "8080",
+            }},
+            "NetworkSettings": { "Networks": { "cutover": { "IPAddress": "172.18.0.2" } } },
+        });
+        change(&mut json);
+        read(&serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn a_running_container_has_the_address_on_our_network() {
+        let container = seen(|_| {}).unwrap();
+        assert_eq!(
+            container.address(),
+            Some("172.18.0.2:8080".parse().unwrap())
+        );
+        assert_eq!(
+            (container.name.as_str(), container.restarts),
+            ("cutover-shop-v7-0", 2)
+        );
+        assert_eq!(container.release, ReleaseNumber(7));
+    }
+
+    #[test]
+    fn a_broken_label_is_named() {
+        for (name, value) in [
+            (labels::SLOT, "red"),
+            (labels::RELEASE, "7"),
+            (labels::PORT, "http"),
+            (labels::DEPLOY, ""),
+            (labels::IMAGE, "shop:latest"),
+        ] {
+            let fault = seen(|json| json["Config"]["Labels"][name] = value.into()).unwrap_err();
+            assert!(fault.contains(name), "{fault}");
+        }
+        let fault = seen(|json| json["Config"]["Labels"] = serde_json::Value::Null).unwrap_err();
+        assert!(fault.contains("missing"), "{fault}");
+    }
+
+    fn state_of(status: &str, more: serde_json::Value) -> ContainerState {
+        let container = seen(|json| {
+            json["State"] = more;
+            json["State"]["Status"] = status.into();
+        });
+        container.unwrap().state
+    }
+
+    #[test]
+    fn the_state_says_how_it_ended() {
+        let exited = |code, out_of_memory, error: Option<&str>| ContainerState::Exited {
+            code,
+            out_of_memory,
+            error: error.map(str::to_owned),
+        };
+        let started = "2026-11-20T10:00:00Z";
+        let killed = serde_json::json!({"ExitCode": 137, "OOMKilled": true, "StartedAt": started});
+        assert_eq!(
+            state_of("restarting", killed.clone()),
+            exited(137, true, None)
+        );
+        assert_eq!(state_of("exited", killed), exited(137, true, None));
+        let never = serde_json::json!({"ExitCode": 127, "Error": "no such file"});
+        assert_eq!(
+            state_of("created", never),
+            exited(127, false, Some("no such file"))
+        );
+        assert_eq!(
+            state_of("created", serde_json::json!({})),
+            ContainerState::Starting
+        );
+        assert_eq!(
+            state_of("running", serde_json::json!({})),
+            ContainerState::Starting
+        );
+    }
+}

@@ -1,0 +1,138 @@
+//! One request over plain HTTP/1.1 on a connection of its own, and the head
+//! and first bytes of its answer.
+//!
+//! It follows no redirect, obeys no proxy of the environment, keeps nothing
+//! open, and is over when its time is.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cutover_plan::spec::render_duration;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http::{HeaderMap, HeaderName, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// How much of a body is read: what an error quotes, in the widest letters.
+const BODY: usize = 2048;
+
+/// The largest head of an answer; servers commonly send at most half of it.
+const HEAD: usize = 64 * 1024;
+
+const AGENT: &str = concat!("cutover/", env!("CARGO_PKG_VERSION"));
+
+/// An answer. Its body is read only when it is no success.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    /// The path or the host cannot stand in a request.
+    #[error("that is no request")]
+    Unaskable,
+    #[error("connection refused")]
+    Refused,
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
+    #[error("no answer within {}", render_duration(*.0))]
+    Silent(Duration),
+    #[error("the connection was closed before an answer")]
+    Closed,
+    #[error("what it answered is not HTTP/1.1")]
+    NotHttp,
+}
+
+/// Gets `path` from `address`, all in all within `limit`.
+pub(crate) async fn get(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    header: Option<(&'static str, &str)>,
+    limit: Duration,
+) -> Result<Answer, NoAnswer> {
+    let request = request(host, path, header).ok_or(NoAnswer::Unaskable)?;
+    let end = Instant::now() + limit;
+    let silent = |_| NoAnswer::Silent(limit);
+    let stream = timeout_at(end, TcpStream::connect(address))
+        .await
+        .map_err(silent)?;
+    let stream = stream.map_err(|error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => NoAnswer::Refused,
+        _ => NoAnswer::Unreachable(error.to_string()),
+    })?;
+    let handshake = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(HEAD)
+        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.map_err(|_| NoAnswer::Closed)?;
+    let exchange = async {
+        let answer = sender.send_request(request);
+        let answer = timeout_at(end, answer).await.map_err(silent)?;
+        let (head, body) = answer.map_err(|error| cause(&error))?.into_parts();
+        // A body that does not come is no reason to forget the status.
+        let body = match head.status.is_success() {
+            true => Vec::new(),
+            false => first_bytes(body, end).await,
+        };
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
+    };
+    let mut exchange = std::pin::pin!(exchange);
+    tokio::select! {
+        biased;
+        answer = &mut exchange => return answer,
+        // What the connection has read is still with the exchange.
+        _ = connection => {}
+    }
+    exchange.await
+}
+
+fn request(
+    host: &str,
+    path: &str,
+    header: Option<(&'static str, &str)>,
+) -> Option<Request<Empty<Bytes>>> {
+    if !path.starts_with('/') {
+        return None;
+    }
+    let mut request = Request::get(path)
+        .header(HOST, host)
+        .header(USER_AGENT, AGENT)
+        .header(CONNECTION, "close");
+    if let Some((name, value)) = header {
+        request = request.header(HeaderName::from_static(name), value);
+    }
+    request.body(Empty::new()).ok()
+}
+
+fn cause(error: &hyper::Error) -> NoAnswer {
+    if error.is_parse() {
+        NoAnswer::NotHttp
+    } else {
+        NoAnswer::Closed
+    }
+}
+
+async fn first_bytes(mut body: Incoming, end: Instant) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while bytes.len() < BODY
+        && let Ok(Some(Ok(frame))) = timeout_at(end, body.frame()).await
+    {
+        if let Some(data) = frame.data_ref() {
+            let room = BODY - bytes.len();
+            bytes.extend(&data[..data.len().min(room)]);
+        }
+    }
+    bytes
+}
