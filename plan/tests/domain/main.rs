@@ -3,6 +3,8 @@
 
 mod any;
 mod compile;
+mod history;
 mod host;
 mod lint;
 mod sound;
+mod state;

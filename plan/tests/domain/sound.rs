@@ -145,10 +145,10 @@ proptest! {
         let folds = folds(&start, &told.events);
         for (index, (_, releases)) in folds.iter().enumerate().skip(1) {
             let (before, _) = &folds[index - 1];
-            if let Event::StepFinished { at, .. } = &told.events[index] {
-                if let Some(Step::Shift { to, .. }) = before.step(*at) {
-                    shifted.push(*to);
-                }
+            if let Event::StepFinished { at, .. } = &told.events[index]
+                && let Some(Step::Shift { to, .. }) = before.step(*at)
+            {
+                shifted.push(*to);
             }
             prop_assert_eq!(Some(&releases.serving), shifted.last());
             prop_assert!(releases.standby.is_none() || releases.standby != releases.serving);
