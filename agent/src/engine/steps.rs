@@ -26,8 +26,9 @@ use crate::traffic::{Traffic, TrafficError};
 /// Lines of the app that a failure carries: a stack trace fits.
 const LOG_LINES: usize = 40;
 
-/// How often a pull is begun again when the registry does not answer.
-const PULL_TRIES: u32 = 4;
+/// How often a pull is begun when the registry or the engine does not answer:
+/// half a minute of waiting, in which either may be restarted.
+const PULL_TRIES: u32 = 6;
 
 /// The first pause before a driver is asked again; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

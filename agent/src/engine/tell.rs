@@ -3,6 +3,7 @@
 
 use cutover_plan::event::{Event, FailureClass};
 use cutover_plan::outcome::Outcome;
+use cutover_plan::plan::Kind;
 use cutover_plan::spec::AppSpec;
 use cutover_plan::step::Step;
 use cutover_wire::table::ANY_HOST;
@@ -24,15 +25,16 @@ pub(super) fn messages(
     let Some(github) = &spec.github else {
         return Vec::new();
     };
-    // A rollback is shown at the commit that it goes back to.
-    let planned = deploy
-        .state
-        .plan
-        .as_ref()
-        .and_then(|plan| plan.release.commit.clone());
-    let Some(sha) = planned.or_else(|| deploy.source.sha.clone()) else {
-        return Vec::new();
+    let sha = match deploy.state.kind {
+        Kind::Deploy => deploy.source.sha.clone(),
+        // A rollback is shown at the commit that it goes back to, once that is known.
+        Kind::Rollback => deploy
+            .state
+            .plan
+            .as_ref()
+            .and_then(|plan| plan.release.commit.clone()),
     };
+    let Some(sha) = sha else { return Vec::new() };
     let Some((state, description)) = status(deploy, event) else {
         return Vec::new();
     };

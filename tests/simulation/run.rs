@@ -1,0 +1,347 @@
+//! One run: the asks of a scenario, one after the other, to an agent that dies
+//! and comes back.
+
+use std::collections::BTreeMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use cutover_agent::desk::{AppDesk, CallId, Desk, QUEUE, Refusal};
+use cutover_agent::engine::{Clock, Drivers, Engine, Leases};
+use cutover_agent::{engine, reporter};
+use cutover_plan::id::{AppName, DeployId, ImageReference};
+use cutover_plan::outcome::Outcome;
+use cutover_plan::spec::{self, AppSpec};
+use cutover_wire::agent::DeployView;
+use cutover_wire::request::{Change, DeployRequest, Source};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::drivers::Sim;
+use crate::faults::Faults;
+use crate::scenario::{Ask, Behaviour, Scenario};
+
+/// From one request of a user to the next.
+const USERS_EVERY: Duration = Duration::from_millis(50);
+/// How long a request stays inside.
+const REQUEST_TAKES: Duration = Duration::from_millis(20);
+/// From a death of the agent to its next start: systemd's pause.
+const DOWN: Duration = Duration::from_secs(2);
+/// An ask has ended by then, or never will.
+const PATIENCE: Duration = Duration::from_secs(3600);
+
+const SPEC: &str = r#"
+image = "ghcr.io/acme/shop"
+domains = ["shop.example.com"]
+port = 8080
+drain_deadline = "5s"
+
+[health]
+path = "/healthz"
+interval = "200ms"
+timeout = "1s"
+deadline = "10s"
+
+[watch]
+window = "6s"
+max_error_rate = "10%"
+
+[github]
+repository = "acme/shop"
+"#;
+
+/// What is known when a run is over.
+pub(crate) struct Report {
+    pub(crate) effects: usize,
+    pub(crate) hit: usize,
+    pub(crate) requests: u64,
+    pub(crate) story: Vec<String>,
+    /// The deploy of each ask, as it is shown, or why it was refused.
+    pub(crate) ends: Vec<Result<DeployView, String>>,
+    pub(crate) sim: Sim,
+    pub(crate) images: Vec<ImageReference>,
+}
+
+pub(crate) fn app() -> AppName {
+    AppName::parse("shop").unwrap()
+}
+
+fn spec() -> AppSpec {
+    spec::parse("apps/shop.toml", "shop", SPEC).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+}
+
+/// The agent's process: what dies when it dies.
+struct Process {
+    desk: Desk,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Process {
+    fn start(sim: &Sim) -> Self {
+        let clock: Clock = {
+            let sim = sim.clone();
+            Arc::new(move || sim.now())
+        };
+        let chance = AtomicU64::new(0);
+        let ids: engine::Ids = Arc::new(move |at| {
+            let mut bytes = [0; 10];
+            bytes[2..].copy_from_slice(&chance.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+            DeployId::new(u64::try_from(at.as_millisecond()).unwrap(), bytes)
+        });
+        let drivers = Drivers {
+            containers: Arc::new(sim.clone()),
+            traffic: Arc::new(sim.clone()),
+            journal: sim.journal.clone(),
+            record: Arc::new(sim.clone()),
+            clock: Arc::clone(&clock),
+            ids,
+        };
+        let (commands, inbox) = mpsc::channel(QUEUE);
+        let lease = Leases::default().take(&app()).unwrap();
+        let mut tasks = Vec::new();
+        match Engine::new(lease, spec(), drivers, inbox) {
+            Ok(engine) => {
+                let sim = sim.clone();
+                tasks.push(tokio::spawn(async move {
+                    // An engine without its journal ends, and its process with it.
+                    if let Err(error) = engine.run().await {
+                        sim.note(format!("the agent ends: {error}"));
+                        if !format!("{error:?}").contains("the agent is dead") {
+                            let chain = anyhow::Error::from(error);
+                            sim.world()
+                                .violation(format!("the agent cannot go on: {chain:#}"));
+                        }
+                        sim.crashed.notify_one();
+                        pending::<()>().await;
+                    }
+                }));
+            }
+            Err(error) => sim
+                .world()
+                .violation(format!("the agent cannot start: {error}")),
+        }
+        let (journal, forge) = (sim.journal.clone(), sim.clone());
+        tasks.push(tokio::spawn(async move {
+            let options = reporter::Options::default();
+            reporter::run(journal, forge, clock, options, pending())
+                .await
+                .unwrap();
+        }));
+        let desk = AppDesk {
+            spec: spec(),
+            engine: commands,
+        };
+        let desk = Desk::new(BTreeMap::from([(app(), desk)]), sim.journal.clone());
+        Self { desk, tasks }
+    }
+
+    fn kill(self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+pub(crate) fn simulate(scenario: &Scenario, faults: &Faults) -> Report {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(run(scenario, faults))
+}
+
+async fn run(scenario: &Scenario, faults: &Faults) -> Report {
+    let sim = Sim::new(faults);
+    let images = images(scenario, &sim);
+    let users = tokio::spawn(users(sim.clone()));
+    let mut process = Some(Process::start(&sim));
+    let mut ends = Vec::new();
+    let mut next_image = 0;
+    for (number, ask) in scenario.asks.iter().enumerate() {
+        let change = match ask {
+            Ask::Deploy(..) | Ask::AbortAfter(..) => {
+                next_image += 1;
+                Change::Deploy {
+                    image: images[next_image - 1].clone(),
+                }
+            }
+            Ask::Again(_) => Change::Deploy {
+                image: images[next_image - 1].clone(),
+            },
+            Ask::Rollback(_) => Change::Rollback {},
+        };
+        sim.note(format!("ask {number}: {ask:?}"));
+        let end = timeout(PATIENCE, carry(&sim, &mut process, number, ask, change)).await;
+        ends.push(end.unwrap_or_else(|_| Err("it did not end".to_owned())));
+    }
+    // What is still to be told, and users after the last deploy.
+    let rest = async {
+        while sim.journal.undelivered().unwrap() > 0 {
+            crash_or(&sim, &mut process, sleep(Duration::from_secs(1))).await;
+        }
+        crash_or(&sim, &mut process, sleep(Duration::from_secs(20))).await;
+    };
+    if timeout(PATIENCE, rest).await.is_err() {
+        sim.world()
+            .violation("GitHub was not told everything".to_owned());
+    }
+    users.abort();
+    // The last requests leave.
+    sleep(Duration::from_secs(1)).await;
+    if let Some(process) = process {
+        process.kill();
+    }
+    let (effects, hit, story) = sim.result();
+    let requests = sim.world().requests;
+    Report {
+        effects,
+        hit,
+        requests,
+        story,
+        ends,
+        sim,
+        images,
+    }
+}
+
+/// Sends one call, as the command line does, until it is answered and over.
+async fn carry(
+    sim: &Sim,
+    process: &mut Option<Process>,
+    number: usize,
+    ask: &Ask,
+    change: Change,
+) -> Result<DeployView, String> {
+    let request = DeployRequest {
+        app: app(),
+        change,
+        source: Source {
+            sha: Some("a".repeat(40)),
+            ..Source::default()
+        },
+        registry: None,
+    };
+    let asked = Instant::now();
+    let deploy = loop {
+        let desk = desk(process);
+        let call = CallId(format!("call-{number}"));
+        let answer = desk.deploy(call, request.clone());
+        match crash_or(sim, process, answer).await {
+            Some(Ok(deploy)) => break deploy,
+            Some(Err(refusal)) if refusal.status == 503 => {
+                crash_or(sim, process, sleep(Duration::from_millis(100))).await;
+            }
+            Some(Err(Refusal { problem, .. })) => return Err(problem.message),
+            None => {}
+        }
+    };
+    if let Ask::AbortAfter(after, _) = ask {
+        let moment = asked + *after;
+        while Instant::now() < moment {
+            crash_or(sim, process, tokio::time::sleep_until(moment)).await;
+        }
+        loop {
+            let desk = desk(process);
+            let abort = desk.abort(deploy.clone(), "a person".to_owned());
+            match crash_or(sim, process, abort).await {
+                Some(Err(refusal)) if refusal.status == 503 => {
+                    crash_or(sim, process, sleep(Duration::from_millis(100))).await;
+                }
+                Some(_) => break,
+                None => {}
+            }
+        }
+    }
+    loop {
+        let view = desk(process)
+            .view(&deploy)
+            .map_err(|refusal| refusal.problem.message)?;
+        match view {
+            Some(view) if view.outcome.is_some() => return Ok(view),
+            Some(_) => {
+                crash_or(sim, process, sleep(Duration::from_millis(200))).await;
+            }
+            None => return Err("the deploy was forgotten".to_owned()),
+        }
+    }
+}
+
+fn desk(process: &Option<Process>) -> Desk {
+    process
+        .as_ref()
+        .map(|process| process.desk.clone())
+        .unwrap()
+}
+
+/// Waits for something while the agent may die; nothing came of it then, and
+/// the agent was started again.
+async fn crash_or<A>(
+    sim: &Sim,
+    process: &mut Option<Process>,
+    what: impl Future<Output = A>,
+) -> Option<A> {
+    tokio::select! {
+        biased;
+        () = sim.crashed.notified() => {
+            if let Some(process) = process.take() {
+                process.kill();
+            }
+            sim.note("the agent is dead");
+            sleep(DOWN).await;
+            sim.revive();
+            sim.note("the agent starts");
+            *process = Some(Process::start(sim));
+            None
+        }
+        answer = what => Some(answer),
+    }
+}
+
+/// Users come from the first release on, and never stop.
+async fn users(sim: Sim) {
+    loop {
+        sleep(USERS_EVERY).await;
+        let taken = {
+            let mut world = sim.world();
+            let name = world.arrive("shop", Instant::now());
+            name.and_then(|name| {
+                let id = world.containers.get(&name)?.id.clone();
+                Some((name, id))
+            })
+        };
+        if let Some((name, id)) = taken {
+            let sim = sim.clone();
+            tokio::spawn(async move {
+                sleep(REQUEST_TAKES).await;
+                sim.world().leave(&name, &id);
+            });
+        }
+    }
+}
+
+fn images(scenario: &Scenario, sim: &Sim) -> Vec<ImageReference> {
+    let behaviours = scenario.asks.iter().filter_map(|ask| match ask {
+        Ask::Deploy(behaviour, _) => Some(*behaviour),
+        Ask::AbortAfter(..) => Some(Behaviour::Good),
+        Ask::Again(_) | Ask::Rollback(_) => None,
+    });
+    let numbered = behaviours.enumerate().map(|(index, behaviour)| {
+        let text = format!("ghcr.io/acme/shop@sha256:{:064x}", index + 1);
+        let image = ImageReference::parse(&text).unwrap();
+        sim.world().images.insert(image.digest.clone(), behaviour);
+        image
+    });
+    numbered.collect()
+}
+
+impl Ask {
+    pub(crate) fn expected(&self) -> Outcome {
+        match self {
+            Self::Deploy(_, outcome)
+            | Self::Again(outcome)
+            | Self::AbortAfter(_, outcome)
+            | Self::Rollback(outcome) => *outcome,
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What is done in a run, and how it must end.
+
+use std::time::Duration;
+
+use cutover_plan::outcome::Outcome;
+
+/// How an image behaves.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Behaviour {
+    /// It answers well.
+    Good,
+    /// It ends at once.
+    ExitsAtStart,
+    /// It runs, but never answers well.
+    NeverHealthy,
+    /// Its health is good from here on.
+    HealthyAfter(Duration),
+    /// It ends so long after its start, each time.
+    CrashesAfter(Duration),
+    /// It answers its users with errors; its health path is good.
+    FailsUsers,
+    /// The registry does not have it.
+    Missing,
+}
+
+/// One thing that is asked of the agent.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Ask {
+    /// Deploy an image that behaves so; images are numbered in order.
+    Deploy(Behaviour, Outcome),
+    /// Deploy the image that was deployed last once more.
+    Again(Outcome),
+    /// Deploy a good image, and abort so long after the answer.
+    AbortAfter(Duration, Outcome),
+    /// Roll back.
+    Rollback(Outcome),
+}
+
+/// A run.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) asks: &'static [Ask],
+    /// The image that serves at the end, by its number from 1.
+    pub(crate) serves: Option<usize>,
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Every scenario begins with a first good deploy, but for the last ones.
+pub(crate) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "deploy",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(2),
+    },
+    Scenario {
+        name: "three deploys",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::HealthyAfter(SECOND), Outcome::Promoted),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Again(Outcome::Promoted),
+        ],
+        serves: Some(3),
+    },
+    Scenario {
+        name: "rollback",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Rollback(Outcome::Promoted),
+            Ask::Rollback(Outcome::Failed),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "cold rollback",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::ExitsAtStart, Outcome::Failed),
+            Ask::Rollback(Outcome::Promoted),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "exits at start",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::ExitsAtStart, Outcome::Failed),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "never healthy",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::NeverHealthy, Outcome::Failed),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "no such image",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::Missing, Outcome::Failed),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "bad under traffic",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::FailsUsers, Outcome::RolledBack),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "crashes under traffic",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            // It lives through its gate, even if the agent dies there.
+            Ask::Deploy(
+                Behaviour::CrashesAfter(Duration::from_millis(5_500)),
+                Outcome::RolledBack,
+            ),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "abort before the shift",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::AbortAfter(Duration::from_millis(300), Outcome::Aborted),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "abort under traffic",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::AbortAfter(Duration::from_secs(4), Outcome::Aborted),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "first deploy goes bad",
+        asks: &[Ask::Deploy(Behaviour::FailsUsers, Outcome::RolledBack)],
+        serves: None,
+    },
+];
+
+impl Scenario {
+    pub(crate) fn find(name: &str) -> &'static Self {
+        let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
+        found.unwrap_or_else(|| panic!("there is no scenario {name:?}"))
+    }
+}
