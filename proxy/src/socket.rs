@@ -27,6 +27,30 @@ const LINGER_BYTES: u64 = 1024 * 1024;
 /// How long it may take for that.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Below this, putting pieces together costs less than telling the kernel of each.
+const COPIED: usize = 4096;
+
+/// Writes pieces in one call: small ones as one piece, others as they are.
+fn write_pieces(
+    stream: &mut TcpStream,
+    cx: &mut Context<'_>,
+    pieces: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    if let [only] = pieces {
+        return Pin::new(stream).poll_write(cx, only);
+    }
+    let mut whole = [0; COPIED];
+    let mut length = 0;
+    for piece in pieces {
+        let Some(room) = whole.get_mut(length..length + piece.len()) else {
+            return Pin::new(stream).poll_write_vectored(cx, pieces);
+        };
+        room.copy_from_slice(piece);
+        length += piece.len();
+    }
+    Pin::new(stream).poll_write(cx, &whole[..length])
+}
+
 /// The socket of a client.
 #[derive(Debug)]
 pub(crate) struct ClientSocket {
@@ -112,7 +136,7 @@ impl AsyncWrite for ClientSocket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
+        let count = ready!(write_pieces(&mut self.stream, cx, bytes))?;
         self.client.sent();
         Poll::Ready(Ok(count))
     }
@@ -211,7 +235,7 @@ impl AsyncWrite for TargetSocket {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.line.stream.borrow_mut()).poll_write_vectored(cx, bytes)
+        write_pieces(&mut self.line.stream.borrow_mut(), cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use arc_swap::{ArcSwap, Cache};
 use http::{HeaderMap, HeaderValue};
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
 use tokio::time::MissedTickBehavior;
 
 use crate::answer::After;
@@ -119,10 +119,9 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
-        .build()?;
+        .build_local(LocalOptions::default())?;
     let worker = Rc::new(Worker::new(index, settings, mailbox.clients));
-    let tasks = LocalSet::new();
-    tasks.block_on(&runtime, async {
+    runtime.block_on(async {
         let mut ticks = tokio::time::interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0_u32;
