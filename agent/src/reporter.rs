@@ -1,0 +1,169 @@
+//! Delivers the outbox: takes the messages in order, has the forge bring each to
+//! where people see it, and comes again when that failed.
+//!
+//! It says nothing of its own and never changes a message. One delivery is
+//! under way at a time; a message that cannot be delivered waits aside, with
+//! the later ones of its environment behind it, and holds up no other.
+//!
+//! Invariant: an attempt is counted in the journal before it is made. When the
+//! agent dies in the middle of one, the next attempt is at least the second,
+//! and the forge looks for what the first may have done.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::forge::{DeliveryError, Forge, Message};
+use crate::journal::{Journal, JournalError, OutboxRow};
+
+/// Tells the time; the simulation's is not the wall's.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How patiently it delivers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The longest time one delivery takes.
+    pub timeout: Duration,
+    /// The wait after the first failure; each further one doubles it.
+    pub first_wait: Duration,
+    /// The longest wait, unless the forge asks for a longer one.
+    pub longest_wait: Duration,
+    /// A message that is older than this is given up when its delivery fails.
+    pub give_up_after: Duration,
+}
+
+impl Default for Options {
+    /// A delivery makes a handful of calls, each answered within 10 seconds or
+    /// not at all. A credential that breaks on a Friday evening is repaired on
+    /// Monday, and the statuses of the weekend are then still delivered.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(30),
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(5 * 60),
+            give_up_after: Duration::from_secs(72 * 3_600),
+        }
+    }
+}
+
+/// It looks into the outbox at least this often: the wall clock may be set
+/// forward while it waits.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// Delivers until `shutdown` completes. A delivery that is under way then is
+/// dropped, and repeated by the next process. It ends with an error only when
+/// the journal does not work any more.
+pub async fn run(
+    journal: Journal,
+    forge: impl Forge,
+    clock: Clock,
+    options: Options,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), JournalError> {
+    let mut shutdown = pin!(shutdown);
+    tokio::select! {
+        biased;
+        () = &mut shutdown => Ok(()),
+        ended = deliver_all(&journal, &forge, &clock, &options) => ended,
+    }
+}
+
+async fn deliver_all(
+    journal: &Journal,
+    forge: &impl Forge,
+    clock: &Clock,
+    options: &Options,
+) -> Result<(), JournalError> {
+    let mut changes = journal.outbox_changes();
+    loop {
+        // Seen before looked: a message that comes in between wakes it again.
+        changes.borrow_and_update();
+        while let Some(row) = journal.due_message(clock())? {
+            deliver(journal, forge, clock, options, &row).await?;
+        }
+        let sleep = match journal.next_message_at()? {
+            Some(at) => until(at, clock()).min(LONGEST_SLEEP),
+            None => LONGEST_SLEEP,
+        };
+        // The journal is held here, so its end of the channel is there.
+        let _ = tokio::time::timeout(sleep, changes.changed()).await;
+    }
+}
+
+async fn deliver(
+    journal: &Journal,
+    forge: &impl Forge,
+    clock: &Clock,
+    options: &Options,
+    row: &OutboxRow,
+) -> Result<(), JournalError> {
+    let OutboxRow { id, message, .. } = row;
+    let attempt = journal.message_begun(*id)?;
+    let delivery = tokio::time::timeout(options.timeout, forge.deliver(message, attempt));
+    let delivered = delivery.await.unwrap_or_else(|_| {
+        Err(DeliveryError::Later {
+            reason: format!("no end after {} s", options.timeout.as_secs()),
+            after_seconds: None,
+        })
+    });
+    let now = clock();
+    match delivered {
+        Ok(()) => {
+            tracing::debug!(deploy = %message.deploy, attempt, "status delivered");
+            journal.message_delivered(*id, now)
+        }
+        Err(DeliveryError::Never(reason)) => {
+            tracing::error!(deploy = %message.deploy, attempt, %reason, "status given up");
+            journal.message_abandoned(*id, now, &reason)
+        }
+        Err(DeliveryError::Later { reason, .. }) if too_old(message, now, options) => {
+            tracing::error!(deploy = %message.deploy, attempt, %reason, "status given up: it is too old");
+            journal.message_abandoned(*id, now, &reason)
+        }
+        Err(DeliveryError::Later {
+            reason,
+            after_seconds,
+        }) => {
+            let asked = Duration::from_secs(after_seconds.unwrap_or(0));
+            let wait = wait(message, attempt, options).max(asked);
+            tracing::warn!(deploy = %message.deploy, attempt, %reason, ?wait, "status not delivered yet");
+            journal.message_postponed(*id, after(now, wait), &reason)
+        }
+    }
+}
+
+/// How long to wait after an attempt failed: doubled each time up to the
+/// longest, less up to a quarter. The deploy's id decides how much less, so
+/// that hosts which failed together do not come again together.
+fn wait(message: &Message, attempt: u32, options: &Options) -> Duration {
+    let doublings = attempt.saturating_sub(1).min(31);
+    let whole = options.first_wait.saturating_mul(1 << doublings);
+    let whole = whole.min(options.longest_wait);
+    let seed = message.deploy.as_str().bytes().chain(attempt.to_le_bytes());
+    // FNV-1a: any hash that is the same everywhere would do.
+    let hash = seed.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let share = u32::try_from(hash >> 56).unwrap_or(0);
+    whole - whole / 4 * share / 256
+}
+
+fn too_old(message: &Message, now: Timestamp, options: &Options) -> bool {
+    let age = now.duration_since(message.at);
+    age > SignedDuration::try_from(options.give_up_after).unwrap_or(SignedDuration::MAX)
+}
+
+/// The time from now to then; none when then has passed.
+fn until(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+fn after(now: Timestamp, wait: Duration) -> Timestamp {
+    now.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests;
