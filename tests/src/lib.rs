@@ -6,6 +6,7 @@
 //! would hide exactly what the tests look for.
 
 pub mod container;
+pub mod github;
 pub mod host;
 pub mod image;
 pub mod load;
