@@ -24,9 +24,9 @@ use crate::faults::Faults;
 use crate::scenario::{Ask, Behaviour, Scenario};
 
 /// From one request of a user to the next.
-const USERS_EVERY: Duration = Duration::from_millis(50);
+const USERS_EVERY: Duration = Duration::from_millis(100);
 /// How long a request stays inside.
-const REQUEST_TAKES: Duration = Duration::from_millis(20);
+const REQUEST_TAKES: Duration = Duration::from_millis(70);
 /// From a death of the agent to its next start: systemd's pause.
 const DOWN: Duration = Duration::from_secs(2);
 /// An ask has ended by then, or never will.
@@ -254,13 +254,16 @@ async fn carry(
         }
     }
     loop {
-        let view = desk(process)
-            .view(&deploy)
-            .map_err(|refusal| refusal.problem.message)?;
-        match view {
-            Some(view) if view.outcome.is_some() => return Ok(view),
-            Some(_) => {
-                crash_or(sim, process, sleep(Duration::from_millis(200))).await;
+        // Whether it is over is cheap to know; the view is folded once.
+        let record = sim.journal.deploy(&deploy).unwrap();
+        match record.map(|record| record.ended_at) {
+            Some(Some(_)) => {
+                let view = desk(process).view(&deploy);
+                let view = view.map_err(|refusal| refusal.problem.message)?;
+                return view.ok_or_else(|| "the deploy was forgotten".to_owned());
+            }
+            Some(None) => {
+                crash_or(sim, process, sleep(Duration::from_millis(500))).await;
             }
             None => return Err("the deploy was forgotten".to_owned()),
         }
