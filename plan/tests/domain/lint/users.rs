@@ -5,6 +5,7 @@ use cutover_plan::event::FailureClass;
 use cutover_plan::id::ReleaseNumber;
 use cutover_plan::observed::Condition;
 use cutover_plan::plan::Plan;
+use cutover_plan::release::Standing;
 use cutover_plan::step::{IfFails, Step, Undo};
 use insta::assert_snapshot;
 
@@ -25,10 +26,18 @@ fn rollback_that_is_rolled_back() {
 
 #[test]
 fn rollback_to_a_release_that_has_not_proved_itself() {
-    let mut host = after_two();
+    let host = after_two();
     let plan = host.plan(&Request::Rollback).expect("a good plan");
-    host.seen.releases.known.remove(&V1);
-    assert_snapshot!(told(&plan, &host), @"invariant 6, the plan: v1 has not proved itself, no rollback goes to it");
+    let fault = "invariant 6, the plan: v1 has not proved itself, no rollback goes to it";
+    for standing in [Some(Standing::Unproven), Some(Standing::Rejected), None] {
+        let mut host = host.clone();
+        let known = &mut host.seen.releases.known;
+        match standing {
+            Some(standing) => known.get_mut(&V1).expect("it is known").standing = standing,
+            None => drop(known.remove(&V1)),
+        }
+        assert_eq!(told(&plan, &host), fault, "{standing:?}");
+    }
 }
 
 #[test]
