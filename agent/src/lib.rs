@@ -11,6 +11,7 @@ pub mod engine;
 pub mod fingerprint;
 pub mod forge;
 pub mod github;
+pub mod inbox;
 pub mod journal;
 pub mod proxy;
 pub mod reporter;
