@@ -47,6 +47,28 @@ async fn starting_twice_leaves_one_container_and_another_deploy_replaces_it() ->
     let third = engine().start(&other).await?;
     assert_ne!(third.id, second.id);
     assert_eq!(only(&other).await?.deploy, deploy(2));
+
+    // The bridge's name is what keeps two makers from making two networks.
+    let bridge = "com.docker.network.bridge.name=cutover0";
+    let second = docker(&["network", "create", "--opt", bridge, "second"]).await;
+    assert!(second.is_err_and(|error| error.to_string().contains("same bridge name")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_network_that_another_makes_meanwhile_is_found() -> anyhow::Result<()> {
+    let socket = host().folder("meanwhile")?.join("engine.sock");
+    let script = |request: &str, number| match number {
+        0 | 2 => stub::answer(404, r#"{"message":"network cutover not found"}"#),
+        1 | 3 => stub::answer(403, r#"{"message":"networks have same bridge name"}"#),
+        4 => stub::answer(200, r#"{"Labels":{"cutover.network":"cutover"}}"#),
+        _ => stub::answer(500, &format!(r#"{{"message":"asked {}"}}"#, &request[..15])),
+    };
+    stub::socket(&socket, Says::Script(script))?;
+    let engine = Docker::connect(socket.to_str())?;
+    let image = format!("localhost:5000/shop@sha256:{}", "0".repeat(64)).parse()?;
+    let error = engine.start(&order("meanwhile", image)).await.unwrap_err();
+    assert!(error.reason.ends_with("asked GET /containers"), "{error:?}");
     Ok(())
 }
 
@@ -84,12 +106,8 @@ async fn what_cutover_did_not_make_is_never_touched() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_network_of_somebody_else_is_not_used() -> anyhow::Result<()> {
     let socket = host().folder("network")?.join("engine.sock");
-    stub::socket(
-        &socket,
-        Says::Bytes(
-            "HTTP/1.1 200 OK\r\nContent-Length: 18\r\nConnection: close\r\n\r\n{\"Name\":\"cutover\"}",
-        ),
-    )?;
+    let theirs = |_: &str, _| stub::answer(200, r#"{"Name":"cutover"}"#);
+    stub::socket(&socket, Says::Script(theirs))?;
     let engine = Docker::connect(socket.to_str())?;
     let image = format!("localhost:5000/shop@sha256:{}", "0".repeat(64)).parse()?;
     let error = engine.start(&order("network", image)).await.unwrap_err();
@@ -234,8 +252,7 @@ async fn an_engine_that_is_down_is_unavailable_call_by_call() -> anyhow::Result<
     assert_eq!(error.kind, ContainerErrorKind::Unavailable, "{error:?}");
     assert!(error.reason.to_lowercase().contains("refused"), "{error:?}");
     std::fs::remove_file(&socket)?;
-    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n[]";
-    stub::socket(&socket, Says::Bytes(answer))?;
+    stub::socket(&socket, Says::Script(|_, _| stub::answer(200, "[]")))?;
     assert_eq!(engine.list(&app).await?, Vec::new());
     Ok(())
 }

@@ -130,6 +130,7 @@ async fn pruning_keeps_what_is_kept_used_tagged_or_of_another_repository() -> an
     let keep = [kept.digest.clone()];
     let sentence = engine().prune(kept.repository.as_str(), &keep).await?;
     assert!(sentence.starts_with("removed 1 image"), "{sentence}");
+    assert!(!sentence.contains("not removed"), "{sentence}");
     let present = async |image: &ImageReference| {
         docker(&["image", "inspect", &image.to_string()])
             .await

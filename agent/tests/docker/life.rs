@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use cutover_agent::containers::{
     Container, ContainerErrorKind, ContainerState, Containers as _, HealthAnswer, StartOrder,
 };
+use cutover_agent::docker::Docker;
 use cutover_plan::spec::Bytes;
+use cutover_tests::host::host;
 use cutover_tests::wait::eventually;
 
 use crate::orders::{DEADLINE, engine, only, started};
@@ -199,5 +201,28 @@ async fn a_stop_is_graceful_then_final_and_removing_twice_is_fine() -> anyhow::R
         begun.elapsed()
     );
     assert_eq!(engine.list(&order.app).await?, Vec::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_removal_that_another_began_is_waited_for() -> anyhow::Result<()> {
+    let (_, container) = started("removed", &[("VERSION", "1")], |_| {}).await?;
+    let socket = host().folder("removed")?.join("engine.sock");
+    let script = |request: &str, number| match number {
+        0 | 3 => {
+            let labels = r#"{"cutover.app":"removed","cutover.deploy":"1"}"#;
+            stub::answer(200, &format!(r#"{{"Config":{{"Labels":{labels}}}}}"#))
+        }
+        1 => stub::answer(304, ""),
+        2 => {
+            assert!(request.starts_with("DELETE "), "{request}");
+            let message = "removal of container 4f1c is already in progress";
+            stub::answer(409, &format!(r#"{{"message":{message:?}}}"#))
+        }
+        _ => stub::answer(404, r#"{"message":"No such container"}"#),
+    };
+    stub::socket(&socket, Says::Script(script))?;
+    let engine = Docker::connect(socket.to_str())?;
+    engine.remove(&container, Duration::ZERO).await?;
     Ok(())
 }
