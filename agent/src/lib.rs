@@ -4,6 +4,7 @@
 //! It never touches a request of an app's users: while it is down, the proxy
 //! serves on.
 
+pub mod config;
 pub mod containers;
 pub mod desk;
 pub mod docker;
@@ -11,6 +12,7 @@ pub mod engine;
 pub mod fingerprint;
 pub mod forge;
 pub mod github;
+pub mod host;
 pub mod inbox;
 pub mod journal;
 pub mod proxy;

@@ -1,2 +1,124 @@
-//! Placeholder of the skeleton.
-fn main() {}
+//! `cutover-agent`: arguments, configuration, log; then [`cutover_agent::host`].
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand, ValueEnum};
+use cutover_agent::{config, host};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The agent of Cutover: takes signed calls and carries deploys out on this host.
+#[derive(Parser)]
+#[command(version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The configuration; the apps are in the folder that its key `apps` names.
+    #[arg(long, global = true, value_name = "FILE", default_value = config::DEFAULT)]
+    config: PathBuf,
+    /// How the log is written: for people or for machines.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "CUTOVER_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What is logged, for example `info` or `cutover_agent=debug`.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "CUTOVER_LOG"
+    )]
+    log: String,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Work until SIGTERM. Deploys under way go on with the next start.
+    Run,
+    /// Read the whole configuration and tell all of its mistakes at once.
+    Check,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            // The log may not be there yet, or not be read by who started us.
+            let _ = writeln!(std::io::stderr(), "cutover-agent: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let config = match config::read(&arguments.config) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            let mut out = std::io::stderr().lock();
+            for mistake in &mistakes {
+                writeln!(out, "{mistake}")?;
+            }
+            let count = mistakes.len();
+            writeln!(
+                out,
+                "{count} {} found",
+                if count == 1 { "mistake" } else { "mistakes" }
+            )?;
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if matches!(arguments.command, Command::Check) {
+        let names: Vec<_> = config.apps.keys().map(ToString::to_string).collect();
+        let apps = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        };
+        writeln!(
+            std::io::stdout(),
+            "the configuration is in order; apps: {apps}"
+        )?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    begin_log(arguments)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be made")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be heard")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be heard")?;
+        let end = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("told to end");
+        };
+        host::run(config, end)
+            .await
+            .context("the agent ends; traffic is not touched")
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn begin_log(arguments: &Arguments) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&arguments.log).context("--log is no filter")?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let begun = match arguments.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    begun.map_err(|error| anyhow::anyhow!("the log cannot be begun: {error}"))
+}

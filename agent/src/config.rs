@@ -1,0 +1,402 @@
+//! The host's configuration: `agent.toml`, one file for each app, and the
+//! files they name. Everything is read and checked before anything is begun,
+//! and all mistakes are told at once.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cutover_plan::id::AppName;
+use cutover_plan::spec::reader::{self, Fault, Table, Value};
+use cutover_plan::spec::{self, AppSpec};
+use cutover_wire::signature::Secret;
+
+use crate::fingerprint;
+use crate::github::Credentials;
+use crate::github::Options as GithubOptions;
+
+/// Where the configuration is, unless `--config` says otherwise.
+pub const DEFAULT: &str = "/etc/cutover/agent.toml";
+
+/// Apps of one host; as many as the routing table takes.
+const MAX_APPS: usize = cutover_wire::table::MAX_APPS;
+
+/// What the agent is told by its host.
+pub struct Config {
+    /// `listen`: where signed calls arrive; default `127.0.0.1:8420`.
+    pub listen: SocketAddr,
+    /// `secret_files`: any of these may sign a call; the first makes tokens.
+    pub secrets: Arc<[Secret]>,
+    /// `socket`: where calls of the host itself arrive.
+    pub socket: PathBuf,
+    /// `socket_group`: the number of the group that may use it.
+    pub socket_group: Option<u32>,
+    /// `proxy_socket`: where the proxy listens to its agent.
+    pub proxy_socket: PathBuf,
+    /// `docker`: the engine, in the form of `DOCKER_HOST`.
+    pub docker: Option<String>,
+    /// `state`: the folder of the journal.
+    pub state: PathBuf,
+    /// `[history]`: what is remembered of deploys.
+    pub history: History,
+    /// `[github]`: where and as whom deploys are reported.
+    pub github: Option<GithubOptions>,
+    /// The apps.
+    pub apps: BTreeMap<AppName, AppSpec>,
+}
+
+/// What is remembered of deploys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// `deploys`: of each app, at the least; default 100.
+    pub deploys: usize,
+    /// `age`: younger ones are kept, however many; default 90 days.
+    pub age: Duration,
+}
+
+/// The shortest time that calls are remembered: twice the tolerance of
+/// signatures, so that none can be repeated after it was forgotten.
+const SHORTEST_HISTORY: Duration = Duration::from_secs(2 * 300);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// `agent.toml`, as it is written.
+struct Written {
+    listen: SocketAddr,
+    secret_files: Vec<PathBuf>,
+    apps: PathBuf,
+    socket: PathBuf,
+    socket_group: Option<u32>,
+    proxy_socket: PathBuf,
+    docker: Option<String>,
+    state: PathBuf,
+    history: History,
+    github: Option<GithubOptions>,
+}
+
+/// Reads the configuration, or tells every mistake in it, each as a line.
+pub fn read(path: &Path) -> Result<Config, Vec<String>> {
+    let mut mistakes = Vec::new();
+    let text = read_text(path).map_err(|mistake| vec![mistake])?;
+    let name = path.display().to_string();
+    let written = reader::read(&name, &text, written);
+    let written =
+        written.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let secrets = secrets(&written.secret_files, &mut mistakes);
+    let apps = apps(&written.apps, &mut mistakes);
+    check_claims(&apps, &mut mistakes);
+    if let Some(github) = &written.github {
+        check_credentials(&github.credentials, &mut mistakes);
+    }
+    let reported = apps.values().find(|spec| spec.github.is_some());
+    if let (Some(spec), None) = (reported, &written.github) {
+        let app = &spec.app;
+        mistakes.push(format!(
+            "{name}: apps/{app}.toml has [github], but there is no [github] here (hint: add token_file)"
+        ));
+    }
+    if !mistakes.is_empty() {
+        return Err(mistakes);
+    }
+    Ok(Config {
+        listen: written.listen,
+        secrets: secrets.into(),
+        socket: written.socket,
+        socket_group: written.socket_group,
+        proxy_socket: written.proxy_socket,
+        docker: written.docker,
+        state: written.state,
+        history: written.history,
+        github: written.github,
+        apps,
+    })
+}
+
+fn written(root: &mut Table<'_>) -> Option<Written> {
+    let path = |value: &Value<'_>| value.parse(absolute);
+    let default = |text: &str| PathBuf::from(text);
+    let listen = root.or_default("listen", SocketAddr::from(([127, 0, 0, 1], 8420)), |v| {
+        v.parse(|text| {
+            let hint = "write an address and a port, for example \"0.0.0.0:8420\"";
+            text.parse()
+                .map_err(|_| Fault::new("is no address with a port").hint(hint))
+        })
+    });
+    let secret_files = root.required("secret_files", "[\"/etc/cutover/secret\"]", |v| {
+        v.array(1..=10, path)
+    });
+    let apps = root.or_default("apps", default("/etc/cutover/apps"), path);
+    let socket = root.or_default("socket", default("/run/cutover/agent.sock"), path);
+    let socket_group = root.optional("socket_group", |v| v.integer(0..=u32::MAX));
+    let proxy = root.or_default("proxy_socket", default("/run/cutover/proxy.sock"), path);
+    let docker = root.optional("docker", Value::string);
+    let state = root.or_default("state", default("/var/lib/cutover"), path);
+    let history = root.table("history", |history| {
+        let deploys = history.or_default("deploys", 100, |v| v.integer(1..=100_000));
+        let age = history.or_default("age", 90 * DAY, |v| {
+            v.duration(SHORTEST_HISTORY..=3650 * DAY)
+        });
+        Some(History {
+            deploys: deploys?,
+            age: age?,
+        })
+    });
+    let github = root.optional("github", |v| v.table(github));
+    Some(Written {
+        listen: listen?,
+        secret_files: secret_files?,
+        apps: apps?,
+        socket: socket?,
+        socket_group: socket_group?,
+        proxy_socket: proxy?,
+        docker: docker?,
+        state: state?,
+        history: history?,
+        github: github?,
+    })
+}
+
+fn github(table: &mut Table<'_>) -> Option<GithubOptions> {
+    let path = |value: &Value<'_>| value.parse(absolute);
+    let token_file = table.optional("token_file", path);
+    let app_id = table.optional("app_id", |v| v.integer(1..=i64::MAX.unsigned_abs()));
+    let key_file = table.optional("app_key_file", path);
+    let api_url = table.or_default("api_url", GithubOptions::DOTCOM.to_owned(), |v| {
+        v.parse(
+            |text| match text.starts_with("https://") || text.starts_with("http://") {
+                true => Ok(text.trim_end_matches('/').to_owned()),
+                false => Err(Fault::new("is no URL").hint("it begins with https://")),
+            },
+        )
+    });
+    let credentials = match (token_file?, app_id?, key_file?) {
+        (Some(file), None, None) => Some(Credentials::Token { file }),
+        (None, Some(id), Some(key_file)) => Some(Credentials::App { id, key_file }),
+        (None, None, None) => table.fault(
+            "token_file",
+            Fault::new("is missing").hint("or give app_id and app_key_file of a GitHub App"),
+        ),
+        (None, None, Some(_)) => table.fault("app_key_file", "needs app_id beside it"),
+        (None, Some(_), None) => table.fault("app_id", "needs app_key_file beside it"),
+        (Some(_), _, _) => table.fault("token_file", "and a GitHub App exclude each other"),
+    };
+    let mut options = GithubOptions::new(credentials?);
+    options.api_url = api_url?;
+    Some(options)
+}
+
+fn absolute(text: &str) -> Result<PathBuf, Fault> {
+    let path = PathBuf::from(text);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(Fault::new("is no absolute path").hint("begin it with /")),
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, String> {
+    fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
+}
+
+fn secrets(files: &[PathBuf], mistakes: &mut Vec<String>) -> Vec<Secret> {
+    let mut secrets = Vec::new();
+    for file in files {
+        let secret = read_text(file).and_then(|text| {
+            let hint = "hint: write one with: openssl rand -base64 32";
+            Secret::parse(&text).map_err(|error| format!("{}: {error} ({hint})", file.display()))
+        });
+        match secret {
+            Ok(secret) => secrets.push(secret),
+            Err(mistake) => mistakes.push(mistake),
+        }
+    }
+    secrets
+}
+
+fn apps(folder: &Path, mistakes: &mut Vec<String>) -> BTreeMap<AppName, AppSpec> {
+    let mut apps = BTreeMap::new();
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            mistakes.push(format!("{}: cannot be read: {error}", folder.display()));
+            return apps;
+        }
+    };
+    let mut files: Vec<_> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .collect();
+    files.retain(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "toml")
+    });
+    files.sort();
+    if files.len() > MAX_APPS {
+        let (found, folder) = (files.len(), folder.display());
+        mistakes.push(format!("{folder}: {found} apps, at most {MAX_APPS}"));
+    }
+    for file in files {
+        let name = file.display().to_string();
+        let stem = file
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned());
+        let text = match read_text(&file) {
+            Ok(text) => text,
+            Err(mistake) => {
+                mistakes.push(mistake);
+                continue;
+            }
+        };
+        match spec::parse(&name, &stem.unwrap_or_default(), &text) {
+            Ok(spec) => {
+                if let Err(error) = fingerprint::environment(&spec.run) {
+                    mistakes.push(format!("{name}: {error}"));
+                }
+                apps.insert(spec.app.clone(), spec);
+            }
+            Err(found) => mistakes.extend(found.iter().map(ToString::to_string)),
+        }
+    }
+    apps
+}
+
+/// Two apps that claim the same host and path would take each other's users.
+fn check_claims(apps: &BTreeMap<AppName, AppSpec>, mistakes: &mut Vec<String>) {
+    let mut claims = BTreeMap::new();
+    for spec in apps.values() {
+        for domain in &spec.domains {
+            let claim = (domain, &spec.path_prefix);
+            if let Some(other) = claims.insert(claim, &spec.app) {
+                let (app, prefix) = (&spec.app, &spec.path_prefix);
+                mistakes.push(format!(
+                    "apps/{app}.toml: {domain}{prefix} is already taken by apps/{other}.toml (hint: give one of them another domain or path_prefix)"
+                ));
+            }
+        }
+    }
+}
+
+fn check_credentials(credentials: &Credentials, mistakes: &mut Vec<String>) {
+    let file = match credentials {
+        Credentials::Token { file } => file,
+        Credentials::App { key_file, .. } => key_file,
+    };
+    match read_text(file) {
+        Ok(text) if text.trim().is_empty() => {
+            mistakes.push(format!("{}: is empty", file.display()));
+        }
+        Ok(_) => {}
+        Err(mistake) => mistakes.push(mistake),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        fn new() -> Self {
+            let host = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(host.path("apps")).unwrap();
+            host.write("secret", &"s".repeat(32));
+            host.write("agent.toml", &host.agent(""));
+            host.write("apps/shop.toml", &app("shop.example.com"));
+            host
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.path().join(name)
+        }
+
+        fn agent(&self, more: &str) -> String {
+            let folder = self.0.path().display();
+            format!("secret_files = [\"{folder}/secret\"]\napps = \"{folder}/apps\"\n{more}")
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            fs::write(self.path(name), text).unwrap();
+        }
+
+        fn check(&self, expected: &[&str]) {
+            let mistakes = read(&self.path("agent.toml")).err().unwrap_or_default();
+            for part in expected {
+                assert!(
+                    mistakes.iter().any(|m| m.contains(part)),
+                    "{mistakes:#?} lack {part:?}"
+                );
+            }
+            assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
+        }
+    }
+
+    fn app(domain: &str) -> String {
+        format!("image = \"ghcr.io/acme/shop\"\ndomains = [\"{domain}\"]\nport = 80\n")
+    }
+
+    #[test]
+    fn a_small_configuration_is_enough() {
+        let host = Host::new();
+        host.check(&[]);
+        let config = read(&host.path("agent.toml")).ok().unwrap();
+        assert_eq!(config.apps.len(), 1);
+        assert_eq!(config.listen.to_string(), "127.0.0.1:8420");
+    }
+
+    #[test]
+    fn an_empty_or_short_secret_stops_the_agent() {
+        let host = Host::new();
+        host.write("secret", "");
+        host.check(&["has 0 bytes"]);
+        host.write("secret", "short\n");
+        host.check(&["has 5 bytes"]);
+    }
+
+    #[test]
+    fn mistakes_of_all_files_are_told_at_once_and_no_secret_with_them() {
+        let host = Host::new();
+        host.write("secret", "hunter2");
+        host.write("apps/shop.toml", "image = 3\nport = 80\ndomain = []\n");
+        host.write(
+            "apps/blog.toml",
+            "env_file = \"/does/not/exist\"\n[env]\nA = 1\n",
+        );
+        let mistakes = read(&host.path("agent.toml")).err().unwrap();
+        let all = mistakes.join("\n");
+        for part in [
+            "secret: the secret has",
+            "shop.toml:1:",
+            "did you mean domains",
+            "blog.toml",
+        ] {
+            assert!(all.contains(part), "{all} lacks {part}");
+        }
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+
+    #[test]
+    fn two_apps_cannot_claim_the_same_users() {
+        let host = Host::new();
+        host.write("apps/twin.toml", &app("shop.example.com"));
+        host.check(&["already taken by apps/shop.toml"]);
+    }
+
+    #[test]
+    fn github_needs_a_credential_that_is_there() {
+        let host = Host::new();
+        host.write("agent.toml", &host.agent("[github]\n"));
+        host.check(&["token_file"]);
+        host.write(
+            "agent.toml",
+            &host.agent("[github]\ntoken_file = \"/does/not/exist\"\n"),
+        );
+        host.check(&["/does/not/exist: cannot be read"]);
+        host.write(
+            "agent.toml",
+            &host.agent("listen = \"nowhere\"\nlisten_to = 1\n"),
+        );
+        host.check(&["no address", "listen_to"]);
+    }
+}
