@@ -382,4 +382,44 @@ mod tests {
         board.apply(2, table(3, &pools, "v1")).await.unwrap();
         assert!(Arc::ptr_eq(&old, &serving(&snapshot)) && !old.is_draining());
     }
+
+    #[tokio::test]
+    async fn a_table_is_acknowledged_only_when_every_worker_follows_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let snapshot = Arc::new(ArcSwap::default());
+        let ((one, mut first), (two, mut second)) = (Mailbox::new(), Mailbox::new());
+        let store = Store::open(directory.path()).unwrap();
+        let board = Switchboard::new(store, Arc::clone(&snapshot), vec![one, two]);
+        let mut applied = std::pin::pin!(board.apply(0, table(1, &[("v1", 1001)], "v1")));
+        for worker in [&mut first, &mut second] {
+            let fence = tokio::select! {
+                _ = &mut applied => panic!("acknowledged before a worker followed"),
+                message = worker.recv() => message,
+            };
+            // What a worker reads after the fence was sent is the new table already.
+            assert!(snapshot.load().find("a.example", "/").is_some());
+            let Some(Message::Fence { done, .. }) = fence else {
+                panic!("{fence:?}");
+            };
+            done.send(()).unwrap();
+        }
+        assert!(matches!(applied.await, Ok(Applied::Generation(1))));
+    }
+
+    #[tokio::test]
+    async fn counts_of_pools_that_left_are_told_and_bounded() {
+        let directory = tempfile::tempdir().unwrap();
+        let (board, _) = switchboard(directory.path());
+        let rounds = MAX_GONE_POOLS as u64 + 10;
+        for round in 0..rounds {
+            let name = format!("v{round}");
+            let next = table(round + 1, &[(&name, 1001)], &name);
+            board.apply(round, next).await.unwrap();
+        }
+        let told = board.statistics().await;
+        let pools = &told.apps["shop"];
+        assert_eq!(pools.len(), MAX_GONE_POOLS + 1);
+        assert!(!pools.contains_key("v0"), "the oldest is forgotten first");
+        assert!(pools.contains_key(&format!("v{}", rounds - 2)));
+    }
 }
