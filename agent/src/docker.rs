@@ -9,7 +9,8 @@
 //! Each call makes a client of its own, so an engine that is down, restarted
 //! or upgraded in between is a matter of that call alone. Requests name no
 //! version of the engine's interface; the engine answers in its newest, and
-//! everything read from an answer may be missing. Tried from Engine 20.10 on.
+//! everything read from an answer may be missing. Tried with Engine
+//! 20.10 and 28.5, the latter with both of its image stores.
 
 mod connection;
 mod create;

@@ -76,7 +76,9 @@ async fn used(engine: &Connection) -> Result<HashSet<String>, ContainerError> {
 /// The references of the image by which nobody needs it: all of them in the
 /// repository, or none.
 fn unneeded<'a>(image: &'a ImageSummary, repository: &str, keep: &[Digest]) -> Vec<&'a str> {
-    if image.repo_tags.iter().any(|tag| !tag.contains("<none>")) {
+    // With the engine's newer store, a reference by digest stands there, too.
+    let tag = |text: &String| !text.contains('@') && !text.contains("<none>");
+    if image.repo_tags.iter().any(tag) {
         return Vec::new();
     }
     let mut references = Vec::new();
@@ -144,6 +146,7 @@ mod tests {
         let other = format!("ghcr.io/acme/other@{}", digest('a'));
         check(&[&a], &[], &[], 1);
         check(&[&a], &["<none>:<none>"], &[], 1);
+        check(&[&a], &[&a], &[], 1);
         check(&[&a, &b], &[], &[], 2);
         check(&[&a, &other], &[], &[], 1);
         check(&[&a], &[], &[digest('a')], 0);
