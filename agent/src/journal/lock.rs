@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
@@ -14,6 +16,11 @@ use super::JournalError;
 
 /// Held for as long as it lives; the kernel drops it with the process.
 pub(super) struct Lock(#[expect(dead_code, reason = "held, never read")] File);
+
+/// An agent that was just killed may hold it a moment longer, and so may a
+/// process that is being started and has not closed what it inherited.
+const ATTEMPTS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(50);
 
 pub(super) fn take(path: &Path) -> Result<Lock, JournalError> {
     let mut name = OsString::from(path);
@@ -29,11 +36,14 @@ pub(super) fn take(path: &Path) -> Result<Lock, JournalError> {
         .mode(0o600)
         .open(&name)
         .map_err(create)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Lock(file)),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Held {
-            path: path.to_owned(),
-        }),
-        Err(error) => Err(create(error.into())),
+    for _ in 0..ATTEMPTS {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock(file)),
+            Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(PAUSE),
+            Err(error) => return Err(create(error.into())),
+        }
     }
+    Err(JournalError::Held {
+        path: path.to_owned(),
+    })
 }
