@@ -12,4 +12,5 @@ pub mod image;
 pub mod load;
 pub mod process;
 pub mod request;
+pub mod rig;
 pub mod wait;

@@ -1,0 +1,312 @@
+//! One host of Cutover, made of the real programs: a proxy, an agent with its
+//! configuration, and the command line to call it. Each rig has a folder,
+//! ports and an app name of its own, so rigs run side by side.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::host::{docker, host, program};
+use crate::image::Image;
+use crate::process::{Process, Signal};
+use crate::request::get;
+use crate::wait::eventually;
+
+/// What any program of a rig takes to start.
+const START: Duration = Duration::from_secs(20);
+
+/// The secret that signs the calls of a rig.
+pub const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// A host of Cutover with one app.
+pub struct Rig {
+    /// The app, also the name of the rig.
+    pub app: String,
+    /// Its files.
+    pub folder: PathBuf,
+    /// Where users come in.
+    pub front: SocketAddr,
+    /// Where signed calls come in.
+    pub calls: SocketAddr,
+    proxy: Option<Process>,
+    agent: Option<Process>,
+}
+
+/// How a rig differs from an ordinary one.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// Lines of the app's file above the first table.
+    pub app_top: String,
+    /// Tables of the app's file, instead of short health and watch.
+    pub app_tables: Option<String>,
+    /// The address of a model of GitHub, where deploys are reported.
+    pub github: Option<String>,
+}
+
+/// A short gate and a short watch, so that a test takes seconds.
+const TABLES: &str = "\
+[health]\npath = \"/healthz\"\ninterval = \"100ms\"\ntimeout = \"2s\"\ndeadline = \"20s\"\n\
+[watch]\nwindow = \"2s\"\nmax_error_rate = \"5%\"\nmin_requests = 20\n";
+
+/// A port that is free now; the test host's network is nobody else's.
+fn free_port() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+impl Rig {
+    /// Starts a proxy and an agent for the app `name`, which runs images of
+    /// the repository `name`.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written or a program does not start.
+    pub async fn start(name: &str, setup: &Setup) -> anyhow::Result<Self> {
+        let folder = host().folder(&format!("rig-{name}"))?;
+        let mut rig = Self {
+            app: name.to_owned(),
+            folder,
+            front: free_port()?,
+            calls: free_port()?,
+            proxy: None,
+            agent: None,
+        };
+        rig.write(setup)?;
+        rig.start_proxy().await?;
+        rig.start_agent().await?;
+        Ok(rig)
+    }
+
+    fn write(&self, setup: &Setup) -> anyhow::Result<()> {
+        let (folder, app) = (self.folder.display(), &self.app);
+        fs::create_dir(self.folder.join("apps"))?;
+        fs::write(self.folder.join("secret"), SECRET)?;
+        let docker = std::env::var("DOCKER_HOST").context("the test host has an engine")?;
+        let mut agent = format!(
+            "listen = \"{}\"\nsecret_files = [\"{folder}/secret\"]\napps = \"{folder}/apps\"\n\
+             socket = \"{folder}/agent.sock\"\nproxy_socket = \"{folder}/proxy.sock\"\n\
+             docker = \"{docker}\"\nstate = \"{folder}/state\"\n",
+            self.calls
+        );
+        let registry = &host().registry;
+        let mut spec = format!(
+            "image = \"{registry}/{app}\"\ndomains = [\"{app}.test\"]\nport = 8080\n\
+             stop_grace = \"5s\"\ndrain_deadline = \"5s\"\n{}",
+            setup.app_top
+        );
+        spec.push_str(setup.app_tables.as_deref().unwrap_or(TABLES));
+        if let Some(url) = &setup.github {
+            fs::write(self.folder.join("token"), "a-token-of-the-model")?;
+            write!(
+                agent,
+                "[github]\ntoken_file = \"{folder}/token\"\napi_url = \"{url}\"\n"
+            )?;
+            write!(spec, "[github]\nrepository = \"acme/{app}\"\n")?;
+        }
+        fs::write(self.folder.join("agent.toml"), agent)?;
+        fs::write(self.folder.join(format!("apps/{app}.toml")), spec)?;
+        Ok(())
+    }
+
+    /// Starts the proxy, which serves the table that it stored.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer on its socket.
+    pub async fn start_proxy(&mut self) -> anyhow::Result<()> {
+        let folder = self.folder.display();
+        let arguments = [
+            format!("--listen={}", self.front),
+            format!("--control={folder}/proxy.sock"),
+            format!("--state={folder}/proxy"),
+        ];
+        self.proxy = Some(Process::start(&program("cutover-proxy")?, arguments, &[])?);
+        let front = self.front;
+        eventually("the proxy answers", START, async || {
+            get(front, "/").await.is_ok()
+        })
+        .await
+    }
+
+    /// Starts the agent, which goes on where the last one stopped.
+    ///
+    /// # Errors
+    ///
+    /// It does not answer.
+    pub async fn start_agent(&mut self) -> anyhow::Result<()> {
+        let config = format!("--config={}/agent.toml", self.folder.display());
+        let log = [("CUTOVER_LOG", "info,cutover_agent=debug")];
+        self.agent = Some(Process::start(
+            &program("cutover-agent")?,
+            ["run", &config],
+            &log,
+        )?);
+        let calls = self.calls;
+        eventually("the agent answers", START, async || {
+            get(calls, "/healthz")
+                .await
+                .is_ok_and(|answer| answer.status == 200)
+        })
+        .await
+    }
+
+    /// Kills the agent as `kill -9` does; its end is waited for.
+    ///
+    /// # Errors
+    ///
+    /// It did not run.
+    pub async fn kill_agent(&mut self) -> anyhow::Result<()> {
+        Self::kill(self.agent.take()).await
+    }
+
+    /// Kills the proxy as `kill -9` does; its end is waited for.
+    ///
+    /// # Errors
+    ///
+    /// It did not run.
+    pub async fn kill_proxy(&mut self) -> anyhow::Result<()> {
+        Self::kill(self.proxy.take()).await
+    }
+
+    async fn kill(process: Option<Process>) -> anyhow::Result<()> {
+        let process = process.context("it does not run")?;
+        process.signal(Signal::KILL)?;
+        process.ended(START).await?;
+        Ok(())
+    }
+
+    /// The agent, while it runs.
+    #[must_use]
+    pub fn agent(&self) -> Option<&Process> {
+        self.agent.as_ref()
+    }
+
+    /// The proxy, while it runs.
+    #[must_use]
+    pub fn proxy(&self) -> Option<&Process> {
+        self.proxy.as_ref()
+    }
+
+    /// The command line, set up to call this host by signed calls.
+    ///
+    /// # Errors
+    ///
+    /// It is not built.
+    pub fn cutover(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = Command::new(program("cutover")?);
+        command
+            .args(arguments)
+            .env("CUTOVER_URL", format!("http://{}", self.calls))
+            .env("CUTOVER_SECRET", SECRET)
+            .env_remove("GITHUB_ACTIONS")
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    /// Runs the command line to its end.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<Ran> {
+        Ok(Ran::from(self.cutover(arguments)?.output().await?))
+    }
+
+    /// Deploys an image and follows to the end.
+    ///
+    /// # Errors
+    ///
+    /// The command line cannot be run.
+    pub async fn deploy(&self, image: &Image) -> anyhow::Result<Ran> {
+        self.run(&["deploy", "--app", &self.app, "--image", &image.reference()])
+            .await
+    }
+
+    /// Deploys an image that must be promoted.
+    ///
+    /// # Errors
+    ///
+    /// It was not.
+    pub async fn must_deploy(&self, image: &Image) -> anyhow::Result<()> {
+        let ran = self.deploy(image).await?;
+        ensure!(
+            ran.code == 0,
+            "the deploy ended with {}:\n{}",
+            ran.code,
+            ran.text
+        );
+        Ok(())
+    }
+
+    /// What `cutover status` tells of the app.
+    ///
+    /// # Errors
+    ///
+    /// It does not tell.
+    pub async fn status(&self) -> anyhow::Result<Value> {
+        let ran = self
+            .run(&["status", "--app", &self.app, "--format", "json"])
+            .await?;
+        ensure!(
+            ran.code == 0,
+            "status ended with {}:\n{}",
+            ran.code,
+            ran.text
+        );
+        serde_json::from_str(&ran.text).with_context(|| ran.text.clone())
+    }
+
+    /// The version that a user of the app sees now.
+    ///
+    /// # Errors
+    ///
+    /// No release answers.
+    pub async fn version(&self) -> anyhow::Result<String> {
+        let request = http::Request::get("/")
+            .header("host", format!("{}.test", self.app))
+            .body(bytes::Bytes::new())?;
+        let answer = crate::request::send(self.front, request).await?;
+        let version = answer.header("x-app-version").map(str::to_owned);
+        version.with_context(|| format!("status {}: {}", answer.status, answer.text()))
+    }
+
+    /// The names of the app's containers, running or not.
+    ///
+    /// # Errors
+    ///
+    /// The engine does not tell.
+    pub async fn containers(&self) -> anyhow::Result<Vec<String>> {
+        let label = format!("label=cutover.app={}", self.app);
+        let names = docker(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]).await?;
+        let mut names: Vec<_> = names.lines().map(str::to_owned).collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// How a run of the command line ended.
+#[derive(Debug, Clone)]
+pub struct Ran {
+    /// Its exit status; -1 when a signal ended it.
+    pub code: i32,
+    /// What it wrote to both its outputs.
+    pub text: String,
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            text,
+        }
+    }
+}
