@@ -34,9 +34,9 @@ use cutover_plan::state::{DeployState, IllegalEvent};
 use cutover_plan::{history, lint};
 use cutover_wire::agent::{AppView, PlanView};
 use cutover_wire::request::{Change, DeployRequest, RegistryCredentials, Source};
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch as watch_channel};
 
+use crate::clock::{Clock, Ids};
 use crate::containers::Containers;
 use crate::desk::{CallId, Command, Refusal};
 use crate::fingerprint::{self, EnvFileError};
@@ -46,12 +46,6 @@ use crate::view;
 
 pub use lease::{Lease, Leases};
 pub(crate) use tell::url_of;
-
-/// Tells the time; an argument, so that the simulation has its own.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
-
-/// Makes the id of a deploy that is accepted at a time.
-pub type Ids = Arc<dyn Fn(Timestamp) -> DeployId + Send + Sync>;
 
 /// How often an idle engine compares the routes with the containers.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
@@ -237,10 +231,6 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     }
 
     /// Makes a call durable, unless it was taken before or is in the way.
-    #[expect(
-        clippy::type_complexity,
-        reason = "an answer for the caller inside one for the engine"
-    )]
     fn accept(
         &self,
         call: CallId,

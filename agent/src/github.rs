@@ -29,8 +29,8 @@ use std::time::Duration;
 
 use cutover_plan::id::DeployId;
 
+use crate::clock::Clock;
 use crate::forge::{DeliveryError, Forge, Message};
-use crate::reporter::Clock;
 
 pub use self::client::GithubError;
 pub use self::credentials::Credentials;

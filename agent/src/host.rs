@@ -17,10 +17,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::clock::{Clock, Ids};
 use crate::config::{Config, History};
 use crate::desk::{AppDesk, Desk, QUEUE};
 use crate::docker::{Docker, HostError};
-use crate::engine::{Clock, Drivers, Engine, EngineError, Ids, Leases};
+use crate::engine::{Drivers, Engine, EngineError, Leases};
 use crate::github::{Github, GithubError};
 use crate::inbox::{self, Door, Inbox, Limits, SocketError};
 use crate::journal::{Journal, JournalError};

@@ -33,8 +33,8 @@ use cutover_wire::agent::{DEPLOYS, HEALTHZ, QUERIES};
 use cutover_wire::signature::Secret;
 use tokio::sync::{Semaphore, watch};
 
+use crate::clock::Clock;
 use crate::desk::{Desk, Refusal};
-use crate::engine::Clock;
 use crate::journal::Journal;
 
 pub use serve::{Peer, serve_local, serve_network};

@@ -4,6 +4,7 @@
 //! It never touches a request of an app's users: while it is down, the proxy
 //! serves on.
 
+pub mod clock;
 pub mod config;
 pub mod containers;
 pub mod desk;

@@ -11,16 +11,13 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::clock::Clock;
 use crate::forge::{DeliveryError, Forge, Message};
 use crate::journal::{Journal, JournalError, OutboxRow};
-
-/// Tells the time; the simulation's is not the wall's.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// How patiently it delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -101,9 +101,8 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
             Outcome::Promoted => format!("{release} serves and has proved itself"),
             Outcome::Failed => format!("{release} failed: {}", reason()),
             Outcome::RolledBack => format!("{release} was taken back: {}", reason()),
-            Outcome::NoVerdict => {
-                format!("{release} was taken back without a verdict: {}", reason())
-            }
+            // Taken back or left in place: the reason is the same, the claim is not made.
+            Outcome::NoVerdict => format!("{release} got no verdict: {}", reason()),
             Outcome::Superseded => format!("{release} was superseded by a newer deploy"),
             Outcome::Aborted => match &state.aborted_by {
                 Some(by) => format!("{release} was aborted by {by}"),
@@ -183,7 +182,7 @@ fn ended(outcome: Outcome, kind: Kind) -> &'static str {
         (Outcome::Aborted, _) => "aborted",
         (Outcome::Superseded, _) => "superseded",
         (Outcome::RolledBack, _) => "taken back",
-        (Outcome::NoVerdict, _) => "taken back: there was no verdict",
+        (Outcome::NoVerdict, _) => "there was no verdict",
     }
 }
 

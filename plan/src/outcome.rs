@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Outcome {
     /// The release serves and has proved itself.
     Promoted,
-    /// The release never served a user; the one before it still does.
+    /// The release did not make it: no user saw it, or there was no better one
+    /// to take its place.
     Failed,
     /// A person stopped it.
     Aborted,

@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cutover_agent::desk::{AppDesk, CallId, Desk, QUEUE, Refusal};
-use cutover_agent::engine::{Clock, Drivers, Engine, Leases};
-use cutover_agent::{engine, reporter};
+use cutover_agent::clock::{Clock, Ids};
+use cutover_agent::engine::{Drivers, Engine, Leases};
+use cutover_agent::reporter;
 use cutover_plan::id::{AppName, DeployId, ImageReference};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::spec::{self, AppSpec};
@@ -85,7 +86,7 @@ impl Process {
             Arc::new(move || sim.now())
         };
         let chance = AtomicU64::new(0);
-        let ids: engine::Ids = Arc::new(move |at| {
+        let ids: Ids = Arc::new(move |at| {
             let mut bytes = [0; 10];
             bytes[2..].copy_from_slice(&chance.fetch_add(1, Ordering::Relaxed).to_be_bytes());
             DeployId::new(u64::try_from(at.as_millisecond()).unwrap(), bytes)

@@ -7,7 +7,7 @@ use cutover_plan::outcome::Outcome;
 pub enum Exit {
     /// The release serves and has proved itself, or the question was answered.
     Done,
-    /// The deploy failed before any user saw the new release.
+    /// The deploy failed: no user saw the release, or no better one was there.
     Failed,
     /// The command was not understood.
     Usage,

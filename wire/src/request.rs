@@ -127,10 +127,9 @@ impl DeployRequest {
                 return Some(format!("{place} has control characters"));
             }
         }
-        if let Some(url) = run_url {
-            if !url.starts_with("https://") && !url.starts_with("http://") {
-                return Some("source.run_url must begin with https://".to_owned());
-            }
+        let is_url = |text: &String| text.starts_with("https://") || text.starts_with("http://");
+        if run_url.as_ref().is_some_and(|url| !is_url(url)) {
+            return Some("source.run_url must begin with https://".to_owned());
         }
         if let Some(sha) = sha {
             let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);

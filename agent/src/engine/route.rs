@@ -40,10 +40,10 @@ pub(super) fn route(
 ) -> Option<Route> {
     let mut pools = BTreeMap::new();
     pools.insert(serving.to_string(), pool(containers, serving)?);
-    if let Some(other) = other {
-        if let Some(found) = pool(containers, other) {
-            pools.insert(other.to_string(), found);
-        }
+    if let Some(other) = other
+        && let Some(found) = pool(containers, other)
+    {
+        pools.insert(other.to_string(), found);
     }
     Some(Route {
         hosts: spec.domains.clone(),

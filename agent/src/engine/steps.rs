@@ -9,8 +9,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cutover_plan::event::{Failure, FailureClass, Finding};
-use cutover_plan::id::{DeployId, ImageReference, ReleaseNumber, Slot};
+use cutover_plan::id::{DeployId, Digest, ImageReference, ReleaseNumber, Slot};
 use cutover_plan::plan::Plan;
+use cutover_plan::release::{KnownRelease, Releases, Standing};
 use cutover_plan::spec::{AppSpec, render_duration};
 use cutover_plan::state::Running;
 use cutover_plan::step::Step;
@@ -115,12 +116,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             // one, running, without new requests. The journal remembers it.
             Step::Standby { .. } => Ok(Finding::Done),
             Step::Retire { release, grace } => self.retire(*release, *grace).await,
-            Step::Prune { keep } => {
-                let repository = self.spec.image.as_str();
-                let prune = || self.drivers.containers.prune(repository, keep);
-                let text = self.ask_containers(prune).await?;
-                Ok(Finding::Note { text })
-            }
+            Step::Prune { keep } => self.prune(keep).await,
         }
     }
 
@@ -253,6 +249,30 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             1 => "1 container removed".to_owned(),
             more => format!("{more} containers removed"),
         };
+        Ok(Finding::Note { text })
+    }
+
+    /// Removes images of the app's repository. Another app may run images of the
+    /// same one, so what it could roll back to stays, too.
+    async fn prune(&self, keep: &[Digest]) -> Result<Finding, Failure> {
+        let others = self.drivers.journal.releases_of_others(self.lease.app());
+        let others = others.map_err(|error| Failure::new(FailureClass::Host, error.to_string()))?;
+        let wanted = |releases: &Releases, known: &KnownRelease| {
+            let number = Some(known.release.number);
+            let live = number == releases.serving || number == releases.standby;
+            live || known.standing == Standing::Proven
+        };
+        let mut keep = keep.to_vec();
+        for releases in &others {
+            let theirs = releases
+                .known
+                .values()
+                .filter(|known| wanted(releases, known));
+            keep.extend(theirs.map(|known| known.release.image.digest.clone()));
+        }
+        let repository = self.spec.image.as_str();
+        let prune = || self.drivers.containers.prune(repository, &keep);
+        let text = self.ask_containers(prune).await?;
         Ok(Finding::Note { text })
     }
 

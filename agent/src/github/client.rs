@@ -21,7 +21,7 @@ use super::answer::Answer;
 use super::failure::{Failure, Missing};
 use super::text::chain;
 use super::{Options, lock};
-use crate::reporter::Clock;
+use crate::clock::Clock;
 
 /// Why GitHub cannot be called at all.
 #[derive(Debug, thiserror::Error)]

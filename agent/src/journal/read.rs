@@ -52,6 +52,25 @@ impl Journal {
         }
     }
 
+    /// What is known of the releases of every app but this one.
+    pub fn releases_of_others(&self, app: &AppName) -> Result<Vec<Releases>, JournalError> {
+        let read = JournalError::read("releases");
+        let rows: Vec<(String, String)> = {
+            let store = self.store();
+            let mut query = store
+                .connection
+                .prepare_cached("SELECT app, releases FROM releases WHERE app <> ?")
+                .map_err(&read)?;
+            let two = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            query
+                .query_map([app.as_str()], two)
+                .and_then(Iterator::collect)
+                .map_err(&read)?
+        };
+        let decoded = rows.iter().map(|(app, text)| decode("releases", app, text));
+        decoded.collect()
+    }
+
     /// The events of a deploy that follow the seq `after`, in order, at most `limit`.
     pub fn events(
         &self,
