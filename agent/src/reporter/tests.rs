@@ -1,5 +1,6 @@
 //! The loop on a paused clock, with a forge that keeps what it was told.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 
 use cutover_plan::event::Event;
