@@ -230,7 +230,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         Ok(None)
     }
 
-    /// Makes a call durable, unless it was taken before or is in the way.
+    /// Makes a call durable, unless it was taken before, is in the way, or
+    /// brings what the host never runs.
     fn accept(
         &self,
         call: CallId,
@@ -239,6 +240,11 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     ) -> Result<Result<(DeployId, Option<Deploy>), Refusal>, EngineError> {
         if let Some(first) = self.drivers.journal.find_call(&call.0)? {
             return Ok(Ok((first, None)));
+        }
+        if let Change::Deploy { image } = &request.change
+            && let Err(error) = compile::check_image(&self.spec, image)
+        {
+            return Ok(Err(Refusal::foreign_image(&error)));
         }
         if let Some(deploy) = running {
             return Ok(Err(Refusal::busy(self.lease.app(), &deploy.id)));

@@ -1,5 +1,6 @@
 //! Every way in which the agent says no to a call that it understood.
 
+use cutover_plan::compile::CompileError;
 use cutover_plan::event::Failure;
 use cutover_plan::id::{AppName, DeployId};
 use cutover_wire::agent::Problem;
@@ -66,6 +67,10 @@ impl Refusal {
             }
         };
         Self::new(409, "too_late", message, hint)
+    }
+
+    pub(crate) fn foreign_image(error: &CompileError) -> Self {
+        Self::new(422, "foreign_image", error.to_string(), Some(error.hint()))
     }
 
     pub(crate) fn no_plan(failure: &Failure) -> Self {

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cutover_plan::event::{Failure, FailureClass, Finding};
+use cutover_plan::event::{Cursor, Failure, FailureClass, Finding};
 use cutover_plan::id::{DeployId, Digest, ImageReference, ReleaseNumber, Slot};
 use cutover_plan::plan::Plan;
 use cutover_plan::release::{KnownRelease, Releases, Standing};
@@ -105,7 +105,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 let spent = self.since(running);
                 self.gate(*release, check, *deadline, spent).await
             }
-            Step::Shift { to, from } => self.shift(*to, *from).await,
+            Step::Shift { to, from } => {
+                let back = running.is_some_and(|running| matches!(running.at, Cursor::Back(_)));
+                self.shift(*to, *from, back).await
+            }
             Step::Watch {
                 release,
                 check,
@@ -174,8 +177,25 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         Ok(Finding::Note { text })
     }
 
-    /// Sends new requests to `to`, and proves that it runs first.
+    /// Sends new requests to `to`. On the way back users are on a bad release,
+    /// so whatever refuses is asked again until the deadline.
     async fn shift(
+        &self,
+        to: Option<ReleaseNumber>,
+        from: Option<ReleaseNumber>,
+        back: bool,
+    ) -> Result<Finding, Failure> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.try_shift(to, from).await {
+                Err(failure) if back => self.pause(&mut pause, failure.reason).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    /// Sends new requests to `to`, and proves that it runs first.
+    async fn try_shift(
         &self,
         to: Option<ReleaseNumber>,
         from: Option<ReleaseNumber>,
@@ -200,7 +220,24 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         Ok(Finding::Note { text })
     }
 
+    /// Waits for the open requests of a release. What follows may stop it, so a
+    /// refusal is no reason to go on: it is asked again until the deadline, by
+    /// which the requests had their time in any case.
     async fn drain(&self, release: ReleaseNumber, deadline: Duration) -> Result<Finding, Failure> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.try_drain(release, deadline).await {
+                Err(failure) => self.pause(&mut pause, failure.reason).await,
+                ended => return ended,
+            }
+        }
+    }
+
+    async fn try_drain(
+        &self,
+        release: ReleaseNumber,
+        deadline: Duration,
+    ) -> Result<Finding, Failure> {
         let targets = self.names_of(release).await?;
         let (traffic, app) = (&self.drivers.traffic, self.lease.app());
         let left = self
