@@ -54,6 +54,17 @@ impl CompileError {
     }
 }
 
+/// Whether the app may run the image at all, whatever else is the case.
+pub fn check_image(spec: &AppSpec, image: &ImageReference) -> Result<(), CompileError> {
+    if image.repository == spec.image {
+        return Ok(());
+    }
+    Err(CompileError::ForeignImage {
+        allowed: spec.image.to_string(),
+        asked: image.repository.to_string(),
+    })
+}
+
 /// Makes the plan of a request.
 pub fn compile(
     spec: &AppSpec,
@@ -66,12 +77,7 @@ pub fn compile(
             fingerprint,
             commit,
         } => {
-            if image.repository != spec.image {
-                return Err(CompileError::ForeignImage {
-                    allowed: spec.image.to_string(),
-                    asked: image.repository.to_string(),
-                });
-            }
+            check_image(spec, image)?;
             let release = Release {
                 number: free_number(observed),
                 image: image.clone(),
