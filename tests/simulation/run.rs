@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use cutover_agent::desk::{AppDesk, CallId, Desk, QUEUE, Refusal};
 use cutover_agent::clock::{Clock, Ids};
+use cutover_agent::desk::{AppDesk, CallId, Desk, QUEUE, Refusal};
 use cutover_agent::engine::{Drivers, Engine, Leases};
 use cutover_agent::reporter;
 use cutover_plan::id::{AppName, DeployId, ImageReference};

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cutover_agent::clock::Clock;
 use cutover_agent::forge::{DeploymentState, Message};
 use cutover_agent::github::{Credentials, Github, Options};
 use cutover_agent::journal::{Journal, Record as _};
-use cutover_agent::clock::Clock;
 use cutover_agent::reporter;
 use cutover_plan::event::Event;
 use cutover_plan::id::{AppName, DeployId};
