@@ -145,6 +145,9 @@ impl Errand {
         mut ticket: Ticket,
         mut request: Request<RequestBody>,
     ) -> Result<Response<AnswerBody>, Broken> {
+        if self.probe {
+            ticket.leave_uncounted();
+        }
         let mut fresh = self.websocket;
         let mut repeated = false;
         loop {

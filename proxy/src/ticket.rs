@@ -64,9 +64,11 @@ impl Ticket {
     /// The head of the answer came; tells when, to spare a second look at the clock.
     pub(crate) fn answered(&self) -> Instant {
         let now = Instant::now();
-        let micros = now.duration_since(self.begun).as_micros();
-        let micros = u64::try_from(micros).unwrap_or(u64::MAX);
-        self.pool.counters.answered(self.worker, micros);
+        if !self.settled {
+            let micros = now.duration_since(self.begun).as_micros();
+            let micros = u64::try_from(micros).unwrap_or(u64::MAX);
+            self.pool.counters.answered(self.worker, micros);
+        }
         now
     }
 
@@ -76,6 +78,12 @@ impl Ticket {
         self.pool.counters.entered(self.worker, kind);
         self.pool.counters.left(self.worker, self.kind);
         self.kind = kind;
+    }
+
+    /// The request is a probe of the front door: it is waited for like any
+    /// other, but how it went is not counted among the users' requests.
+    pub(crate) fn leave_uncounted(&mut self) {
+        self.settled = true;
     }
 
     /// The request ended; only the first end counts.
