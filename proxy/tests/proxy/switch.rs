@@ -147,6 +147,8 @@ fn a_probe_from_the_loopback_is_told_the_pool_and_nobody_else_is() {
     assert_eq!(answer.field("x-cutover-pool"), Some("v1"));
     let plain = client.get("/").unwrap();
     assert_eq!(plain.field("x-cutover-pool"), None);
+    let counted = proxy.statistics("v1").finished();
+    assert_eq!(counted, 1, "a probe is no request of a user");
     let seen = v1.seen.lock().unwrap();
     let leaked = seen[0]
         .fields
