@@ -27,7 +27,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::faults::{Fault, Faults};
 use crate::scenario::Behaviour;
-use crate::world::{Modelled, World};
+use crate::world::{Modelled, SUCCESSES, World};
 
 /// How long an answer takes that is not late.
 const QUICK: Duration = Duration::from_millis(5);
@@ -47,7 +47,8 @@ pub(crate) struct Sim {
 
 struct State {
     faults: Faults,
-    effects: usize,
+    /// Who makes each effect so far.
+    makers: Vec<&'static str>,
     hit: usize,
     /// Until when a maker of effects cannot be reached.
     away: Option<(&'static str, Instant)>,
@@ -65,7 +66,7 @@ impl Sim {
     pub(crate) fn new(faults: &Faults) -> Self {
         let state = State {
             faults: faults.clone(),
-            effects: 0,
+            makers: Vec::new(),
             hit: 0,
             away: None,
             story: Vec::new(),
@@ -97,9 +98,10 @@ impl Sim {
             .push(format!("{at:>8.3} {}", what.into()));
     }
 
-    pub(crate) fn result(&self) -> (usize, usize, Vec<String>) {
+    /// The makers of the effects, how many faults hit, and the story.
+    pub(crate) fn result(&self) -> (Vec<&'static str>, usize, Vec<String>) {
         let state = self.state.lock().unwrap();
-        (state.effects, state.hit, state.story.clone())
+        (state.makers.clone(), state.hit, state.story.clone())
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -110,9 +112,9 @@ impl Sim {
     /// The fault of the next effect; a dead agent makes none.
     fn next_fault(&self, maker: &'static str, name: &str) -> Option<Fault> {
         let mut state = self.state.lock().unwrap();
-        let fault = state.faults.at(state.effects);
-        let number = state.effects;
-        state.effects += 1;
+        let number = state.makers.len();
+        let fault = state.faults.at(number);
+        state.makers.push(maker);
         state.hit += usize::from(fault.is_some());
         if fault == Some(Fault::Unavailable) {
             state.away = Some((maker, Instant::now() + Duration::from_secs(8)));
@@ -270,6 +272,7 @@ impl Containers for Sim {
                     address: SocketAddr::from(([127, 0, 0, 1], 10_000 + world.made)),
                     started: Instant::now(),
                     behaviour: world.images[&order.image.digest],
+                    asked: 0,
                     good_answers: 0,
                     open: 0,
                 };
@@ -305,13 +308,22 @@ impl Containers for Sim {
         sleep(QUICK).await;
         let now = Instant::now();
         let mut world = self.world();
-        Ok(match world.containers.get_mut(&container.name) {
-            Some(one) if one.is_healthy(now) => {
+        let Some(one) = world.containers.get_mut(&container.name) else {
+            return Ok(HealthAnswer::Bad("connection refused".to_owned()));
+        };
+        one.asked += 1;
+        Ok(match one.is_healthy(now) {
+            true => {
                 one.good_answers += 1;
                 HealthAnswer::Good
             }
-            Some(_) => HealthAnswer::Bad("answered 503".to_owned()),
-            None => HealthAnswer::Bad("connection refused".to_owned()),
+            false => {
+                // What was enough once stays enough.
+                if one.good_answers < SUCCESSES {
+                    one.good_answers = 0;
+                }
+                HealthAnswer::Bad("answered 503".to_owned())
+            }
         })
     }
 

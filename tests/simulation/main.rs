@@ -91,6 +91,15 @@ fn each(count: usize, fault: Fault) -> Vec<Faults> {
     (0..count).map(|at| Faults::one(at, fault)).collect()
 }
 
+/// The same for the effects that have an outside: a write has none, so there
+/// the disk's model makes these faults into a crash before the write, one after
+/// it, or nothing (see [`drivers`]). A crash at each effect is tried anyway.
+fn each_outside(report: &Report, fault: Fault) -> Vec<Faults> {
+    let outside = |at: &usize| report.makers[*at] != "disk";
+    let all = (0..report.effects).filter(outside);
+    all.map(|at| Faults::one(at, fault)).collect()
+}
+
 #[test]
 fn every_scenario_ends_right_without_faults() {
     for scenario in SCENARIOS {
@@ -135,25 +144,29 @@ fn a_second_crash_during_the_recovery_ends_right() {
 #[test]
 fn every_effect_made_twice_changes_nothing() {
     for scenario in SCENARIOS {
-        let count = calm(scenario.name).effects;
-        explore(scenario.name, "made twice", each(count, Fault::Twice));
+        let calm = calm(scenario.name);
+        explore(
+            scenario.name,
+            "made twice",
+            each_outside(&calm, Fault::Twice),
+        );
     }
 }
 
 #[test]
 fn every_effect_failing_leaves_a_good_release_serving_and_tells_the_truth() {
     for scenario in SCENARIOS {
-        let count = calm(scenario.name).effects;
-        explore(scenario.name, "failing", each(count, Fault::Fail));
+        let calm = calm(scenario.name);
+        explore(scenario.name, "failing", each_outside(&calm, Fault::Fail));
         explore(
             scenario.name,
             "not answering for a while",
-            each(count, Fault::Unavailable),
+            each_outside(&calm, Fault::Unavailable),
         );
         explore(
             scenario.name,
             "done, but the answer is lost",
-            each(count, Fault::AnswerLost),
+            each_outside(&calm, Fault::AnswerLost),
         );
     }
 }
@@ -161,8 +174,8 @@ fn every_effect_failing_leaves_a_good_release_serving_and_tells_the_truth() {
 #[test]
 fn every_answer_late_ends_right() {
     for scenario in SCENARIOS {
-        let count = calm(scenario.name).effects;
-        explore(scenario.name, "late", each(count, Fault::Late));
+        let calm = calm(scenario.name);
+        explore(scenario.name, "late", each_outside(&calm, Fault::Late));
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::future::pending;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cutover_agent::clock::{Clock, Ids};
@@ -26,7 +26,7 @@ use crate::scenario::{Ask, Behaviour, Scenario};
 
 /// From one request of a user to the next.
 const USERS_EVERY: Duration = Duration::from_millis(100);
-/// How long a request stays inside.
+/// How long a request stays inside; shorter, so there is one at a time.
 const REQUEST_TAKES: Duration = Duration::from_millis(70);
 /// From a death of the agent to its next start: systemd's pause.
 const DOWN: Duration = Duration::from_secs(2);
@@ -56,6 +56,8 @@ repository = "acme/shop"
 /// What is known when a run is over.
 pub(crate) struct Report {
     pub(crate) effects: usize,
+    /// Who made each effect.
+    pub(crate) makers: Vec<&'static str>,
     pub(crate) hit: usize,
     pub(crate) requests: u64,
     pub(crate) story: Vec<String>,
@@ -155,7 +157,8 @@ pub(crate) fn simulate(scenario: &Scenario, faults: &Faults) -> Report {
 async fn run(scenario: &Scenario, faults: &Faults) -> Report {
     let sim = Sim::new(faults);
     let images = images(scenario, &sim);
-    let users = tokio::spawn(users(sim.clone()));
+    let open = Arc::new(AtomicBool::new(true));
+    tokio::spawn(users(sim.clone(), Arc::clone(&open)));
     let mut process = Some(Process::start(&sim));
     let mut ends = Vec::new();
     let mut next_image = 0;
@@ -187,16 +190,17 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
         sim.world()
             .violation("GitHub was not told everything".to_owned());
     }
-    users.abort();
-    // The last requests leave.
+    open.store(false, Ordering::Relaxed);
+    // The last request leaves.
     sleep(Duration::from_secs(1)).await;
     if let Some(process) = process {
         process.kill();
     }
-    let (effects, hit, story) = sim.result();
+    let (makers, hit, story) = sim.result();
     let requests = sim.world().requests;
     Report {
-        effects,
+        effects: makers.len(),
+        makers,
         hit,
         requests,
         story,
@@ -302,10 +306,10 @@ async fn crash_or<A>(
     }
 }
 
-/// Users come from the first release on, and never stop.
-async fn users(sim: Sim) {
-    loop {
-        sleep(USERS_EVERY).await;
+/// Users come from the first release on, one after the other, while it is open.
+async fn users(sim: Sim, open: Arc<AtomicBool>) {
+    while open.load(Ordering::Relaxed) {
+        sleep(USERS_EVERY - REQUEST_TAKES).await;
         let taken = {
             let mut world = sim.world();
             let name = world.arrive("shop", Instant::now());
@@ -314,12 +318,9 @@ async fn users(sim: Sim) {
                 Some((name, id))
             })
         };
+        sleep(REQUEST_TAKES).await;
         if let Some((name, id)) = taken {
-            let sim = sim.clone();
-            tokio::spawn(async move {
-                sleep(REQUEST_TAKES).await;
-                sim.world().leave(&name, &id);
-            });
+            sim.world().leave(&name, &id);
         }
     }
 }

@@ -13,6 +13,8 @@ pub(crate) enum Behaviour {
     ExitsAtStart,
     /// It runs, but never answers well.
     NeverHealthy,
+    /// Every other health answer is good.
+    Wavers,
     /// Its health is good from here on.
     HealthyAfter(Duration),
     /// It ends so long after its start, each time.
@@ -99,6 +101,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         asks: &[
             Ask::Deploy(Behaviour::Good, Outcome::Promoted),
             Ask::Deploy(Behaviour::NeverHealthy, Outcome::Failed),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "wavers",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::Wavers, Outcome::Failed),
         ],
         serves: Some(1),
     },

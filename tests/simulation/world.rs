@@ -47,7 +47,9 @@ pub(crate) struct Modelled {
     pub(crate) address: SocketAddr,
     pub(crate) started: Instant,
     pub(crate) behaviour: Behaviour,
-    /// Good health answers since it was made.
+    /// Health questions since it was made.
+    pub(crate) asked: u32,
+    /// Good answers in a row, until they were enough.
     pub(crate) good_answers: u32,
     /// Requests of users inside.
     pub(crate) open: u32,
@@ -74,6 +76,7 @@ impl Modelled {
         match self.behaviour {
             Behaviour::Good | Behaviour::FailsUsers => true,
             Behaviour::HealthyAfter(slow) => age >= slow,
+            Behaviour::Wavers => self.asked % 2 == 1,
             // It answers again a moment after it was started anew.
             Behaviour::CrashesAfter(_) => true,
             Behaviour::ExitsAtStart | Behaviour::NeverHealthy | Behaviour::Missing => false,
