@@ -171,6 +171,7 @@ impl Load {
             left: AtomicU64::new(self.requests),
             ok: AtomicU64::new(0),
             failed: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -225,6 +226,8 @@ pub(crate) struct Progress {
     left: AtomicU64,
     ok: AtomicU64,
     failed: AtomicU64,
+    /// Those of the failed that the app itself answered with an error.
+    errors: AtomicU64,
 }
 
 impl Progress {
@@ -240,8 +243,11 @@ impl Progress {
             .is_ok()
     }
 
-    pub(crate) fn add(&self, outcome: &Outcome) {
-        let counter = match outcome {
+    pub(crate) fn add(&self, record: &Record) {
+        if record.is_error_of_app() {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
+        let counter = match record.outcome {
             Outcome::Ok => &self.ok,
             Outcome::Failed { .. } => &self.failed,
         };
@@ -265,6 +271,11 @@ impl RunningLoad {
     /// Requests that failed so far.
     pub fn failed(&self) -> u64 {
         self.progress.failed.load(Ordering::Relaxed)
+    }
+
+    /// Those of the failed that the app itself answered with an error.
+    pub fn errors_of_app(&self) -> u64 {
+        self.progress.errors.load(Ordering::Relaxed)
     }
 
     /// Waits until this many more requests were answered well.

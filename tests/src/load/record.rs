@@ -71,6 +71,16 @@ impl Record {
     pub fn is_ok(&self) -> bool {
         self.outcome == Outcome::Ok
     }
+
+    /// Whether the app itself answered with an error: it was neither lost nor
+    /// broken on its way, but no user would call it good.
+    pub fn is_error_of_app(&self) -> bool {
+        let phase = match &self.outcome {
+            Outcome::Ok => return false,
+            Outcome::Failed { phase, .. } => *phase,
+        };
+        phase == Phase::Status && self.version.is_some()
+    }
 }
 
 /// Everything a load did.

@@ -80,8 +80,7 @@ impl User {
                 self.socket = None;
             }
             let outcome = result.map_or_else(Outcome::from, |()| Outcome::Ok);
-            progress.add(&outcome);
-            records.push(Record {
+            let record = Record {
                 id,
                 user: Arc::clone(&self.name),
                 kind: self.kind,
@@ -89,7 +88,9 @@ impl User {
                 latency,
                 version,
                 outcome,
-            });
+            };
+            progress.add(&record);
+            records.push(record);
             tokio::time::sleep(self.load.pause).await;
         }
         if let Some(mut socket) = self.socket.take() {
@@ -171,14 +172,18 @@ impl User {
         }
         let mut socket = match self.socket.take() {
             Some(socket) => socket,
-            None => self.open_socket(deadline).await?,
+            None => self.open_socket(version, deadline).await?,
         };
         *version = Some(socket.echo(id, deadline).await?);
         self.socket = Some(socket);
         Ok(())
     }
 
-    async fn open_socket(&mut self, deadline: Instant) -> Result<Socket, Failure> {
+    async fn open_socket(
+        &mut self,
+        version: &mut Version,
+        deadline: Instant,
+    ) -> Result<Socket, Failure> {
         let mut connection = Connection::open(&self.load, deadline).await?;
         let key = base64::engine::general_purpose::STANDARD.encode([7_u8; 16]);
         // The handshake is no request of its own: its messages are.
@@ -194,6 +199,7 @@ impl User {
             headers.insert(name, header_value(value)?);
         }
         let response = connection.head(request, deadline).await?;
+        *version = text(response.headers(), APP_VERSION);
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let reason = format!("handshake: {}", response.status());
             return Err(Failure::new(Phase::Status, reason));

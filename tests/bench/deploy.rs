@@ -1,0 +1,2 @@
+//! What a deploy takes beside a bare `docker run`.
+fn main() {}
