@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// The agent's address, for example https://deploy.example.com
+    /// The agent's address, for example <https://deploy.example.com>
     ///
     /// A path before /v1 may be part of it, where a reverse proxy adds one.
     #[arg(long, global = true, env = "CUTOVER_URL")]
