@@ -384,6 +384,45 @@ mod tests {
     }
 
     #[test]
+    fn the_example_is_understood_with_and_without_its_defaults() {
+        let example = include_str!("../../packaging/examples/agent.toml");
+        let uncomment = |line: &str| match line.strip_prefix("# ") {
+            // The other way to sign in excludes the first.
+            Some(rest) if rest.contains(" = ") && !rest.starts_with("app_") => rest.to_owned(),
+            _ => line.to_owned(),
+        };
+        let whole: Vec<_> = example.lines().map(uncomment).collect();
+        for text in [example.to_owned(), whole.join("\n")] {
+            let read = reader::read("agent.toml", &text, written).ok().unwrap();
+            assert_eq!(read.listen.to_string(), "127.0.0.1:8420");
+            assert_eq!(read.history.deploys, 100);
+            assert_eq!(read.history.age, 90 * DAY);
+            assert_eq!(read.apps, Path::new("/etc/cutover/apps"));
+            assert_eq!(read.proxy_socket, Path::new("/run/cutover/proxy.sock"));
+            assert_eq!(read.state, Path::new("/var/lib/cutover"));
+        }
+        for key in [
+            "listen",
+            "secret_files",
+            "apps",
+            "socket",
+            "socket_group",
+            "proxy_socket",
+            "docker",
+            "state",
+            "deploys",
+            "age",
+            "token_file",
+            "app_id",
+            "app_key_file",
+            "api_url",
+        ] {
+            let named = |line: &str| line.trim_start_matches("# ").starts_with(key);
+            assert!(example.lines().any(named), "{key}");
+        }
+    }
+
+    #[test]
     fn github_needs_a_credential_that_is_there() {
         let host = Host::new();
         host.write("agent.toml", &host.agent("[github]\n"));
