@@ -457,7 +457,9 @@ impl Traffic for Sim {
             Some(route) => {
                 let target = &route.pools[&route.serving].targets[0];
                 let one = world.containers.get(&target.id);
-                let answers = one.is_some_and(|one| one.runs() && one.is_healthy(now));
+                let behind = |one: &Modelled| one.behaviour != Behaviour::BehindAnotherDoor;
+                let answers =
+                    one.is_some_and(|one| one.runs() && one.is_healthy(now) && behind(one));
                 let pool = answers.then(|| route.serving.clone());
                 Knock {
                     status: if answers { 200 } else { 502 },

@@ -21,6 +21,8 @@ pub(crate) enum Behaviour {
     CrashesAfter(Duration),
     /// It answers its users with errors; its health path is good.
     FailsUsers,
+    /// Its health is good, but from the front door nothing comes to it.
+    BehindAnotherDoor,
     /// The registry does not have it.
     Missing,
 }
@@ -125,6 +127,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         asks: &[
             Ask::Deploy(Behaviour::Good, Outcome::Promoted),
             Ask::Deploy(Behaviour::FailsUsers, Outcome::RolledBack),
+        ],
+        serves: Some(1),
+    },
+    Scenario {
+        name: "behind another door",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::BehindAnotherDoor, Outcome::RolledBack),
         ],
         serves: Some(1),
     },

@@ -74,7 +74,7 @@ impl Modelled {
     pub(crate) fn is_healthy(&self, now: Instant) -> bool {
         let age = now.duration_since(self.started);
         match self.behaviour {
-            Behaviour::Good | Behaviour::FailsUsers => true,
+            Behaviour::Good | Behaviour::FailsUsers | Behaviour::BehindAnotherDoor => true,
             Behaviour::HealthyAfter(slow) => age >= slow,
             Behaviour::Wavers => self.asked % 2 == 1,
             // It answers again a moment after it was started anew.
@@ -124,6 +124,9 @@ impl World {
         let Some(container) = self.containers.get_mut(&target.id) else {
             return None;
         };
+        if container.behaviour == Behaviour::BehindAnotherDoor {
+            return None;
+        }
         container.open += 1;
         let failed = container.behaviour == Behaviour::FailsUsers;
         let died = container.restarts(now + Duration::from_millis(50)) > container.restarts(now);
