@@ -12,9 +12,12 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tokio::process::Command;
+use tokio::task::JoinHandle;
 
+use crate::github::GithubModel;
 use crate::host::{docker, host, program};
 use crate::image::Image;
+use crate::load::{Journal, Load};
 use crate::process::{Process, Signal};
 use crate::request::get;
 use crate::wait::eventually;
@@ -48,10 +51,12 @@ pub struct Setup {
     pub app_tables: Option<String>,
     /// The address of a model of GitHub, where deploys are reported.
     pub github: Option<String>,
+    /// A file system of this size for the agent's state, for example `1m`.
+    pub state_size: Option<String>,
 }
 
 /// A short gate and a short watch, so that a test takes seconds.
-const TABLES: &str = "\
+pub const TABLES: &str = "\
 [health]\npath = \"/healthz\"\ninterval = \"100ms\"\ntimeout = \"2s\"\ndeadline = \"20s\"\n\
 [watch]\nwindow = \"2s\"\nmax_error_rate = \"5%\"\nmin_requests = 20\n";
 
@@ -77,16 +82,24 @@ impl Rig {
             proxy: None,
             agent: None,
         };
-        rig.write(setup)?;
+        fs::create_dir(rig.folder.join("apps"))?;
+        fs::write(rig.folder.join("secret"), SECRET)?;
+        rig.configure(setup)?;
+        if let Some(size) = &setup.state_size {
+            rig.mount_state(size).await?;
+        }
         rig.start_proxy().await?;
         rig.start_agent().await?;
         Ok(rig)
     }
 
-    fn write(&self, setup: &Setup) -> anyhow::Result<()> {
+    /// Writes the configuration; an agent that is started next reads it.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written.
+    pub fn configure(&self, setup: &Setup) -> anyhow::Result<()> {
         let (folder, app) = (self.folder.display(), &self.app);
-        fs::create_dir(self.folder.join("apps"))?;
-        fs::write(self.folder.join("secret"), SECRET)?;
         let docker = std::env::var("DOCKER_HOST").context("the test host has an engine")?;
         let mut agent = format!(
             "listen = \"{}\"\nsecret_files = [\"{folder}/secret\"]\napps = \"{folder}/apps\"\n\
@@ -102,7 +115,7 @@ impl Rig {
         );
         spec.push_str(setup.app_tables.as_deref().unwrap_or(TABLES));
         if let Some(url) = &setup.github {
-            fs::write(self.folder.join("token"), "a-token-of-the-model")?;
+            fs::write(self.folder.join("token"), GithubModel::TOKEN)?;
             write!(
                 agent,
                 "[github]\ntoken_file = \"{folder}/token\"\napi_url = \"{url}\"\n"
@@ -111,6 +124,22 @@ impl Rig {
         }
         fs::write(self.folder.join("agent.toml"), agent)?;
         fs::write(self.folder.join(format!("apps/{app}.toml")), spec)?;
+        Ok(())
+    }
+
+    /// Where the agent keeps its journal.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.folder.join("state")
+    }
+
+    /// The host's end unmounts it.
+    async fn mount_state(&self, size: &str) -> anyhow::Result<()> {
+        fs::create_dir(self.state())?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        let ended = mount.arg(self.state()).status().await?;
+        ensure!(ended.success(), "mounting the state: {ended}");
         Ok(())
     }
 
@@ -140,13 +169,7 @@ impl Rig {
     ///
     /// It does not answer.
     pub async fn start_agent(&mut self) -> anyhow::Result<()> {
-        let config = format!("--config={}/agent.toml", self.folder.display());
-        let log = [("CUTOVER_LOG", "info,cutover_agent=debug")];
-        self.agent = Some(Process::start(
-            &program("cutover-agent")?,
-            ["run", &config],
-            &log,
-        )?);
+        self.spawn_agent()?;
         let calls = self.calls;
         eventually("the agent answers", START, async || {
             get(calls, "/healthz")
@@ -154,6 +177,22 @@ impl Rig {
                 .is_ok_and(|answer| answer.status == 200)
         })
         .await
+    }
+
+    /// Starts the agent, and does not wait for it: it may not come up.
+    ///
+    /// # Errors
+    ///
+    /// It is not built.
+    pub fn spawn_agent(&mut self) -> anyhow::Result<()> {
+        let config = format!("--config={}/agent.toml", self.folder.display());
+        let log = [("CUTOVER_LOG", "info,cutover_agent=debug")];
+        self.agent = Some(Process::start(
+            &program("cutover-agent")?,
+            ["run", &config],
+            &log,
+        )?);
+        Ok(())
     }
 
     /// Kills the agent as `kill -9` does; its end is waited for.
@@ -210,6 +249,41 @@ impl Rig {
         Ok(command)
     }
 
+    /// The command line, set up to call this host by its socket, without a
+    /// secret.
+    ///
+    /// # Errors
+    ///
+    /// It is not built.
+    pub fn local(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let mut command = self.cutover(arguments)?;
+        command
+            .arg(format!("--socket={}/agent.sock", self.folder.display()))
+            .env_remove("CUTOVER_URL")
+            .env_remove("CUTOVER_SECRET");
+        Ok(command)
+    }
+
+    /// Runs the command line beside the test.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub fn begin(&self, arguments: &[&str]) -> anyhow::Result<JoinHandle<anyhow::Result<Ran>>> {
+        let mut command = self.cutover(arguments)?;
+        let running = async move { Ok(Ran::from(command.output().await?)) };
+        Ok(tokio::spawn(running))
+    }
+
+    /// Deploys an image, beside the test.
+    ///
+    /// # Errors
+    ///
+    /// The command line cannot be run.
+    pub fn begin_deploy(&self, image: &Image) -> anyhow::Result<JoinHandle<anyhow::Result<Ran>>> {
+        self.begin(&["deploy", "--app", &self.app, "--image", &image.reference()])
+    }
+
     /// Runs the command line to its end.
     ///
     /// # Errors
@@ -260,7 +334,8 @@ impl Rig {
             ran.code,
             ran.text
         );
-        serde_json::from_str(&ran.text).with_context(|| ran.text.clone())
+        let apps: Value = serde_json::from_str(&ran.text).with_context(|| ran.text.clone())?;
+        Ok(apps[0].clone())
     }
 
     /// The version that a user of the app sees now.
@@ -275,6 +350,41 @@ impl Rig {
         let answer = crate::request::send(self.front, request).await?;
         let version = answer.header("x-app-version").map(str::to_owned);
         version.with_context(|| format!("status {}: {}", answer.status, answer.text()))
+    }
+
+    /// Waits until users of the app see a version.
+    ///
+    /// # Errors
+    ///
+    /// They do not within the deadline.
+    pub async fn sees(&self, version: &str, deadline: Duration) -> anyhow::Result<()> {
+        let what = format!("users of {} see version {version}", self.app);
+        eventually(&what, deadline, async || {
+            let seen = self.version().await?;
+            ensure!(seen == version, "it is {seen}");
+            anyhow::Ok(())
+        })
+        .await
+    }
+
+    /// A load on the app's front door, of no users yet.
+    ///
+    /// # Errors
+    ///
+    /// None that a rig could have.
+    pub fn load(&self) -> anyhow::Result<Load> {
+        Load::new(self.front, &format!("{}.test", self.app))
+    }
+
+    /// The requests that a container of the app served.
+    ///
+    /// # Errors
+    ///
+    /// It does not run.
+    pub async fn journal(&self, container: &str) -> anyhow::Result<Journal> {
+        let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let address = docker(&["inspect", "--format", template, container]).await?;
+        Journal::of(SocketAddr::new(address.parse()?, 8080)).await
     }
 
     /// The names of the app's containers, running or not.

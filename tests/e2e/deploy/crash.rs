@@ -1,0 +1,147 @@
+//! The agent dies, at any moment and for any time, and no user notices.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use cutover_tests::image;
+use cutover_tests::load::Kind;
+use cutover_tests::rig::{Rig, Setup, TABLES};
+
+use crate::traffic::{ensure_in_order, print};
+
+/// How often the agent is killed while it deploys.
+const KILLS: u32 = 20;
+
+/// A deploy of these tests takes about this long, so that a kill can come
+/// anywhere in it.
+const DEPLOY: Duration = Duration::from_millis(1_800);
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Chance that can be repeated: `CUTOVER_TEST_SEED` is the seed to repeat.
+pub(crate) struct Chance(u64);
+
+impl Chance {
+    #[expect(clippy::print_stdout, reason = "a failure is repeated with the seed")]
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let seed = match std::env::var("CUTOVER_TEST_SEED") {
+            Ok(seed) => seed.parse()?,
+            Err(_) => getrandom::u64()?,
+        };
+        println!("CUTOVER_TEST_SEED={seed}");
+        Ok(Self(seed))
+    }
+
+    /// A time below `most`, by SplitMix64.
+    pub(crate) fn below(&mut self, most: Duration) -> Duration {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let micros = u64::try_from(most.as_micros()).unwrap_or(u64::MAX);
+        Duration::from_micros(mixed % micros.max(1))
+    }
+}
+
+#[tokio::test]
+async fn an_agent_killed_20_times_in_deploys_loses_no_request_and_no_deploy() -> anyhow::Result<()>
+{
+    let mut chance = Chance::new()?;
+    let setup = Setup {
+        app_tables: Some(TABLES.replace("window = \"2s\"", "window = \"1s\"")),
+        ..Setup::default()
+    };
+    let mut rig = Rig::start("killed", &setup).await?;
+    let first = image::build("killed", &[("VERSION", "1")]).await?;
+    rig.must_deploy(&first).await?;
+    let load = rig
+        .load()?
+        .users(Kind::KeepAlive, 2)
+        .users(Kind::Fresh, 1)
+        .users(Kind::Post, 1)
+        .users(Kind::Events, 1)
+        .pause(Duration::from_millis(10))
+        .start()?;
+
+    let mut versions = vec!["1".to_owned()];
+    let mut kills = 0;
+    while kills < KILLS {
+        let version = (versions.len() + 1).to_string();
+        let image = image::build("killed", &[("VERSION", &version)]).await?;
+        let following = rig.begin_deploy(&image)?;
+        for _ in 0..3 {
+            // The moment is what is chosen here; nothing is waited for.
+            tokio::time::sleep(chance.below(DEPLOY)).await;
+            if following.is_finished() || kills == KILLS {
+                break;
+            }
+            rig.kill_agent().await?;
+            kills += 1;
+            rig.start_agent().await?;
+        }
+        let ran = tokio::time::timeout(DEADLINE, following).await;
+        let ran = ran.context("the command line did not end")???;
+        ensure!(
+            ran.code == 0,
+            "version {version}: {}: {}",
+            ran.code,
+            ran.text
+        );
+        assert_eq!(rig.version().await?, version);
+        versions.push(version);
+        // Each call became one deploy: none was done twice or left half done.
+        let status = rig.status().await?;
+        assert_eq!(status["serving"]["number"], versions.len(), "{status:#}");
+        assert_eq!(status["serving"]["standing"], "proven", "{status:#}");
+        let deploy = status["last"]["deploy"].as_str().unwrap_or_default();
+        assert!(ran.text.contains(deploy), "{deploy}: {}", ran.text);
+        assert_eq!(rig.containers().await?.len(), 2);
+    }
+    let report = load.stop().await?;
+    print(&format!("{kills} kills"), &report.summary(&[]));
+    report.ensure_none_failed()?;
+    let versions: Vec<_> = versions.iter().map(String::as_str).collect();
+    ensure_in_order(&report, &versions)?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_away_for_30_seconds_and_a_lost_journal_cost_no_request() -> anyhow::Result<()> {
+    let mut rig = Rig::start("away", &Setup::default()).await?;
+    let one = image::build("away", &[("VERSION", "1")]).await?;
+    let two = image::build("away", &[("VERSION", "2")]).await?;
+    let three = image::build("away", &[("VERSION", "3")]).await?;
+    rig.must_deploy(&one).await?;
+    rig.must_deploy(&two).await?;
+    let before = rig.containers().await?;
+
+    rig.kill_agent().await?;
+    let load = rig.load()?.users_of_every_kind();
+    let load = load.pause(Duration::from_millis(50));
+    let away = load.clone().duration(Duration::from_secs(30)).start()?;
+    let report = away.finished().await?;
+    report.ensure_none_failed()?;
+    assert_eq!(report.versions(), ["2"]);
+
+    // The journal is damaged, and somebody moves it aside.
+    let load = load.start()?;
+    std::fs::rename(rig.state(), rig.folder.join("damaged"))?;
+    rig.start_agent().await?;
+    load.more_ok(50, DEADLINE).await?;
+    assert_eq!(rig.containers().await?, before);
+    rig.must_deploy(&three).await?;
+    assert_eq!(rig.version().await?, "3");
+    load.more_ok(50, DEADLINE).await?;
+    let report = load.stop().await?;
+    report.ensure_none_failed()?;
+    ensure_in_order(&report, &["2", "3"])?;
+    let status = rig.status().await?;
+    assert_eq!(status["serving"]["number"], 3, "{status:#}");
+    assert_eq!(status["standby"]["number"], 2, "{status:#}");
+    assert_eq!(
+        rig.containers().await?,
+        ["cutover-away-v2-0", "cutover-away-v3-0"]
+    );
+    Ok(())
+}

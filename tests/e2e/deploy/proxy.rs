@@ -1,0 +1,87 @@
+//! The proxy dies, loses its table, or finds other addresses: the app's route
+//! comes back, by the proxy itself or by the agent.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use cutover_tests::host::docker;
+use cutover_tests::image;
+use cutover_tests::rig::{Rig, Setup};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_proxy_that_died_serves_its_stored_table_without_an_agent() -> anyhow::Result<()> {
+    let mut rig = Rig::start("stored", &Setup::default()).await?;
+    let one = image::build("stored", &[("VERSION", "1")]).await?;
+    let two = image::build("stored", &[("VERSION", "2")]).await?;
+    rig.must_deploy(&one).await?;
+    rig.kill_agent().await?;
+    rig.kill_proxy().await?;
+    rig.start_proxy().await?;
+    // At once: the table is there before the port is.
+    assert_eq!(rig.version().await?, "1");
+    rig.start_agent().await?;
+
+    // A deploy waits for a proxy that is away, and goes on with it.
+    rig.kill_proxy().await?;
+    let following = rig.begin_deploy(&two)?;
+    let agent = rig.agent().context("the agent was started")?;
+    agent.wait_for_line("asking again", DEADLINE).await?;
+    assert!(!following.is_finished());
+    rig.start_proxy().await?;
+    let ran = following.await??;
+    assert_eq!(ran.code, 0, "{}", ran.text);
+    assert_eq!(rig.version().await?, "2");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lost_table_and_a_moved_container_are_routed_again() -> anyhow::Result<()> {
+    let mut rig = Rig::start("routed", &Setup::default()).await?;
+    let one = image::build("routed", &[("VERSION", "1")]).await?;
+    let two = image::build("routed", &[("VERSION", "2")]).await?;
+    rig.must_deploy(&one).await?;
+
+    rig.kill_proxy().await?;
+    std::fs::remove_dir_all(rig.folder.join("proxy"))?;
+    rig.start_proxy().await?;
+    rig.sees("1", DEADLINE).await?;
+
+    // Somebody restarts the container by hand, and its address is taken.
+    let container = "cutover-routed-v1-0";
+    let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let network = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}";
+    let before = docker(&["inspect", "--format", address, container]).await?;
+    let network = docker(&["inspect", "--format", network, container]).await?;
+    docker(&["restart", container]).await?;
+    rig.sees("1", DEADLINE).await?;
+    docker(&["stop", container]).await?;
+    let taker = format!("{network}-taker");
+    let app = two.reference();
+    let with = ["run", "--detach", "--name", &taker, "--network", &network];
+    let address_of_taker = [format!("--ip={before}"), app];
+    let mut taking: Vec<&str> = with.to_vec();
+    taking.extend(address_of_taker.iter().map(String::as_str));
+    // Only a network with a configured range gives a chosen address.
+    if docker(&taking).await.is_err() {
+        let _ = docker(&["rm", "--force", &taker]).await;
+        docker(&[
+            "run",
+            "--detach",
+            "--name",
+            &taker,
+            "--network",
+            &network,
+            &taking[taking.len() - 1],
+        ])
+        .await?;
+    }
+    docker(&["start", container]).await?;
+    rig.sees("1", DEADLINE).await?;
+    docker(&["rm", "--force", &taker]).await?;
+
+    rig.must_deploy(&two).await?;
+    assert_eq!(rig.version().await?, "2");
+    Ok(())
+}
