@@ -198,11 +198,13 @@ async fn a_crash_under_traffic_brings_the_old_release_back() -> anyhow::Result<(
         let Outcome::Failed { phase, reason } = &record.outcome else {
             continue;
         };
-        // What was cut off was being answered by the release that died; all
-        // others got an answer from the proxy.
+        // What was cut off was being answered by the release that died. Its
+        // network died with it, so of what was just on the way there not even
+        // a reset comes back. All others got an answer from the proxy.
         let cut_off = record.kind == Kind::Events || record.kind == Kind::WebSocket;
+        let vanished = *phase == Phase::Head && reason == "timed out";
         let answered = *phase == Phase::Status && (reason == "502" || reason == "503");
-        assert!(cut_off || answered, "{record:?}");
+        assert!(cut_off || vanished || answered, "{record:?}");
     }
     case.is_gone(&rig, "rolled_back").await
 }
