@@ -217,13 +217,10 @@ impl Errand {
         loop {
             let target = Arc::clone(ticket.hold().target());
             let left = budget.checked_sub(began.elapsed())?;
-            // One target that swallows packets must leave time for another.
+            // A target that swallows packets must leave time for another, which
+            // may be of the release that takes its place.
             let tries_left = u32::try_from(MAX_TRIES.saturating_sub(failed.len())).unwrap_or(1);
-            let share = if ticket.pool().targets.len() > 1 {
-                left / tries_left.max(1)
-            } else {
-                left
-            };
+            let share = left / tries_left.max(1);
             let trouble = match timeout(share, Upstream::connect(target.address())).await {
                 Ok(Ok(upstream)) => {
                     target.connected();
