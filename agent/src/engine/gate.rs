@@ -1,7 +1,9 @@
 //! The gate: a release gets requests only after good answers in a row.
 //!
 //! It ends early when a container cannot become healthy any more, and it
-//! always says why: the last answer, and the last lines of the app.
+//! always says why: the last answer, and the last lines of the app. Until the
+//! first good answer it asks more often than the interval, so that an app that
+//! starts quickly is not kept waiting; good answers are an interval apart.
 
 use std::time::Duration;
 
@@ -16,6 +18,9 @@ use super::observe::host_of;
 use super::steps::{Steps, casualty};
 use crate::containers::{Container, Containers, HealthAnswer};
 use crate::traffic::Traffic;
+
+/// From the first question to the second; doubles up to the interval.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     pub(super) async fn gate(
@@ -32,6 +37,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let mut in_a_row = 0;
         let mut last = "it was not asked yet".to_owned();
         let mut restarts = None;
+        let mut impatience = FIRST_PAUSE;
         loop {
             let containers = self.containers().await?;
             let of_release = containers
@@ -64,7 +70,12 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 let text = format!("healthy after {}", render_duration(took));
                 return Ok(Finding::Note { text });
             }
-            if begun.elapsed() + check.interval > left {
+            let pause = match in_a_row {
+                0 => impatience.min(check.interval),
+                _ => check.interval,
+            };
+            impatience = pause.saturating_mul(2);
+            if begun.elapsed() + pause > left {
                 let reason = format!(
                     "{release} was not healthy within {}: GET {}: {last}",
                     render_duration(deadline),
@@ -76,7 +87,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                     .hint(hint)
                     .log(log));
             }
-            tokio::time::sleep(check.interval).await;
+            tokio::time::sleep(pause).await;
         }
     }
 
