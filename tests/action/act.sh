@@ -30,6 +30,13 @@ trap 'rm -rf "$work"' EXIT
 mkdir -p "$work/shop/.github/workflows"
 cp "$root/action.yml" "$work/shop/"
 
+# Where act can give a step a terminal it drops the last lines of one that fails. Without one it takes pipes, as the
+# runner of GitHub does.
+pipes=(unshare --mount)
+[ "$(id -u)" = 0 ] || pipes+=(--map-root-user)
+# shellcheck disable=SC2016 # the inner bash expands it
+pipes+=(-- bash -c 'mount --bind /dev/null /dev/ptmx && exec "$@"' bash)
+
 # job NAME URL SECRET APP IMAGE: a job that is as red or green as the action, and prints its outputs either way.
 job() {
   cat <<YAML
@@ -96,7 +103,7 @@ says() { grep --quiet --fixed-strings -- "$1" "$log" || fault "nothing says: $1"
 check() {
   local name=$1 log=$work/$1.log status=0 step=success mark=✅ id=26 red=0 summary
   # The secrets are not hidden, to see that nobody prints them.
-  act push --job "$name" --platform ubuntu-latest=-self-hosted --no-cache-server \
+  "${pipes[@]}" act push --job "$name" --platform ubuntu-latest=-self-hosted --no-cache-server \
     --insecure-secrets --secret CUTOVER_SECRET --env CUTOVER_RETRY_FOR=2s >"$log" 2>&1 || status=$?
   [ "$2" = 0 ] || { step=failure mark=❌ red=1; says "exit status $2"; says '::error title='; }
   [ "$status" = "$red" ] || fault "act ended with $status, not $red"
