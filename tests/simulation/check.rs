@@ -21,7 +21,7 @@ pub(crate) fn problems(scenario: &Scenario, faults: &Faults, report: &Report) ->
 /// A crash changes no outcome. A fault that the agent can see may, but never
 /// for the better: nothing bad is promoted.
 fn outcomes(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut Vec<String>) {
-    for (ask, end) in scenario.asks.iter().zip(&report.ends) {
+    for (ask, end) in scenario.calls().zip(&report.ends) {
         let got = match end {
             Ok(view) => view.outcome,
             Err(why) => {
@@ -106,7 +106,7 @@ fn rest(report: &Report, found: &mut Vec<String>) {
 /// GitHub has each status once, in order, and the last one is the truth.
 fn told(scenario: &Scenario, report: &Report, found: &mut Vec<String>) {
     let world = report.sim.world();
-    for (ask, end) in scenario.asks.iter().zip(&report.ends) {
+    for (ask, end) in scenario.calls().zip(&report.ends) {
         let Ok(end) = end else { continue };
         let rolls_back = matches!(ask, Ask::Rollback(_));
         if rolls_back && end.outcome == Some(Outcome::Failed) && end.release.is_none() {

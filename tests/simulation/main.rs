@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use faults::{Fault, Faults};
 use run::{Report, simulate};
-use scenario::{SCENARIOS, Scenario};
+use scenario::{SCENARIOS, SENT_TO_STANDBY, Scenario};
 
 /// The effects after a first crash in which a second one is tried: longer than
 /// any recovery needs to reach new ground.
@@ -109,6 +109,17 @@ fn every_scenario_ends_right_without_faults() {
             scenario.name, report.effects, report.requests
         );
     }
+}
+
+#[test]
+fn a_release_that_serves_against_the_journal_is_not_stopped() {
+    let report = simulate(&SENT_TO_STANDBY, &Faults::default());
+    let problems = check::problems(&SENT_TO_STANDBY, &Faults::default(), &report);
+    assert!(
+        problems.is_empty(),
+        "{problems:#?}\n{}",
+        report.story.join("\n")
+    );
 }
 
 #[test]

@@ -174,6 +174,11 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
                 image: images[next_image - 1].clone(),
             },
             Ask::Rollback(_) => Change::Rollback {},
+            Ask::Meddle(meddling) => {
+                sim.note(format!("ask {number}: {ask:?}"));
+                sim.world().meddle(*meddling);
+                continue;
+            }
         };
         sim.note(format!("ask {number}: {ask:?}"));
         let end = timeout(PATIENCE, carry(&sim, &mut process, number, ask, change)).await;
@@ -184,7 +189,11 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
         while sim.journal.undelivered().unwrap() > 0 {
             crash_or(&sim, &mut process, sleep(Duration::from_secs(1))).await;
         }
-        crash_or(&sim, &mut process, sleep(Duration::from_secs(20))).await;
+        // Whole, even if the agent dies in it.
+        while crash_or(&sim, &mut process, sleep(Duration::from_secs(20)))
+            .await
+            .is_none()
+        {}
     };
     if timeout(PATIENCE, rest).await.is_err() {
         sim.world()
@@ -329,7 +338,7 @@ fn images(scenario: &Scenario, sim: &Sim) -> Vec<ImageReference> {
     let behaviours = scenario.asks.iter().filter_map(|ask| match ask {
         Ask::Deploy(behaviour, _) => Some(*behaviour),
         Ask::AbortAfter(..) => Some(Behaviour::Good),
-        Ask::Again(_) | Ask::Rollback(_) => None,
+        Ask::Again(_) | Ask::Rollback(_) | Ask::Meddle(_) => None,
     });
     let numbered = behaviours.enumerate().map(|(index, behaviour)| {
         let text = format!("ghcr.io/acme/shop@sha256:{:064x}", index + 1);
@@ -347,6 +356,7 @@ impl Ask {
             | Self::Again(outcome)
             | Self::AbortAfter(_, outcome)
             | Self::Rollback(outcome) => *outcome,
+            Self::Meddle(_) => unreachable!("meddling is no call"),
         }
     }
 }

@@ -38,6 +38,17 @@ pub(crate) enum Ask {
     AbortAfter(Duration, Outcome),
     /// Roll back.
     Rollback(Outcome),
+    /// Nothing: the table in the proxy becomes another one behind the agent's back.
+    Meddle(Meddling),
+}
+
+/// What becomes of the table.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Meddling {
+    /// It is lost.
+    Lost,
+    /// Users are sent to the release that stands by.
+    SentToStandby,
 }
 
 /// A run.
@@ -69,6 +80,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Ask::Again(Outcome::Promoted),
         ],
         serves: Some(3),
+    },
+    Scenario {
+        name: "lost table",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Meddle(Meddling::Lost),
+        ],
+        serves: Some(1),
     },
     Scenario {
         name: "rollback",
@@ -173,7 +192,27 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
+/// Not among the others: with a fault in it the agent may put the table right
+/// before the deploy comes so far.
+pub(crate) const SENT_TO_STANDBY: Scenario = Scenario {
+    name: "sent to standby",
+    asks: &[
+        Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        Ask::Meddle(Meddling::SentToStandby),
+        Ask::Deploy(Behaviour::Good, Outcome::Failed),
+    ],
+    serves: Some(2),
+};
+
 impl Scenario {
+    /// The asks that are answered.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = &'static Ask> {
+        self.asks
+            .iter()
+            .filter(|ask| !matches!(ask, Ask::Meddle(_)))
+    }
+
     pub(crate) fn find(name: &str) -> &'static Self {
         let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
         found.unwrap_or_else(|| panic!("there is no scenario {name:?}"))

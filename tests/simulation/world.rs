@@ -11,7 +11,7 @@ use cutover_wire::statistics::Statistics;
 use cutover_wire::table::Table;
 use tokio::time::Instant;
 
-use crate::scenario::Behaviour;
+use crate::scenario::{Behaviour, Meddling};
 
 /// Good answers that the app's spec asks for before a release gets requests.
 pub(crate) const SUCCESSES: u32 = 2;
@@ -149,6 +149,20 @@ impl World {
         match self.containers.get_mut(name) {
             Some(container) if container.id == id => container.open -= 1,
             _ => self.violation(format!("a request was cut: {name} was removed under it")),
+        }
+    }
+
+    /// Somebody changes the table behind the agent's back.
+    pub(crate) fn meddle(&mut self, meddling: Meddling) {
+        self.table.generation += 1;
+        match meddling {
+            Meddling::Lost => self.table.apps.clear(),
+            Meddling::SentToStandby => {
+                let route = self.table.apps.get_mut("shop").unwrap();
+                let mut pools = route.pools.keys();
+                let standby = pools.find(|pool| **pool != route.serving).cloned();
+                route.serving = standby.unwrap();
+            }
         }
     }
 
