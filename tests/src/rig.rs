@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -21,6 +21,10 @@ use crate::load::{Journal, Load};
 use crate::process::{Process, Signal};
 use crate::request::get;
 use crate::wait::eventually;
+
+mod ran;
+
+pub use ran::Ran;
 
 /// What any program of a rig takes to start.
 const START: Duration = Duration::from_secs(20);
@@ -398,25 +402,5 @@ impl Rig {
         let mut names: Vec<_> = names.lines().map(str::to_owned).collect();
         names.sort();
         Ok(names)
-    }
-}
-
-/// How a run of the command line ended.
-#[derive(Debug, Clone)]
-pub struct Ran {
-    /// Its exit status; -1 when a signal ended it.
-    pub code: i32,
-    /// What it wrote to both its outputs.
-    pub text: String,
-}
-
-impl From<Output> for Ran {
-    fn from(output: Output) -> Self {
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            text,
-        }
     }
 }

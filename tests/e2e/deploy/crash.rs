@@ -22,7 +22,6 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub(crate) struct Chance(u64);
 
 impl Chance {
-    #[expect(clippy::print_stdout, reason = "a failure is repeated with the seed")]
     pub(crate) fn new() -> anyhow::Result<Self> {
         let seed = match std::env::var("CUTOVER_TEST_SEED") {
             Ok(seed) => seed.parse()?,

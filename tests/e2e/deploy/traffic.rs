@@ -37,7 +37,6 @@ pub(crate) fn ensure_in_order(report: &Report, order: &[&str]) -> anyhow::Result
 }
 
 /// The figures of a load; the harness shows them when it is told to.
-#[expect(clippy::print_stdout, reason = "the figures are what is measured")]
 pub(crate) fn print(name: &str, summary: &Summary) {
     println!("--- {name}\n{summary}");
 }
