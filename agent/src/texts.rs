@@ -98,7 +98,15 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
         }),
         Event::StepStarted { .. } => Some(format!("{release} serves and is being watched")),
         Event::Ended { outcome } => Some(match outcome {
-            Outcome::Promoted => format!("{release} serves and has proved itself"),
+            Outcome::Promoted => match &state.verdict {
+                // It stays by the app's policy, which is no proof.
+                Some(Verdict::NoVerdict { because }) => {
+                    format!("{release} serves; too little to judge it by: {because}")
+                }
+                Some(Verdict::Good { .. } | Verdict::Bad { .. }) | None => {
+                    format!("{release} serves and has proved itself")
+                }
+            },
             Outcome::Failed => format!("{release} failed: {}", reason()),
             Outcome::RolledBack => format!("{release} was taken back: {}", reason()),
             // Taken back or left in place: the reason is the same, the claim is not made.
@@ -197,6 +205,33 @@ pub fn failure(failure: &Failure) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_release_that_nobody_judged_is_not_told_to_have_proved_itself() {
+        let accepted = Event::Accepted {
+            app: "shop".parse().unwrap(),
+            kind: Kind::Rollback,
+            image: None,
+            by: None,
+        };
+        let mut state = DeployState::begin(&accepted).unwrap();
+        let ended = Event::Ended {
+            outcome: Outcome::Promoted,
+        };
+        let mut told = |verdict| {
+            state.verdict = Some(verdict);
+            description(&ended, &state).unwrap()
+        };
+        let because = "0 requests in 1m".to_owned();
+        let nobody = told(Verdict::NoVerdict { because });
+        assert_eq!(
+            nobody,
+            "the release serves; too little to judge it by: 0 requests in 1m"
+        );
+        let because = "0 of 90 requests failed".to_owned();
+        let good = told(Verdict::Good { because });
+        assert_eq!(good, "the release serves and has proved itself");
+    }
 
     #[test]
     fn a_cut_text_keeps_the_limit_in_characters_not_bytes() {

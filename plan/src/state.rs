@@ -23,6 +23,7 @@ use crate::id::{AppName, ReleaseNumber};
 use crate::outcome::Outcome;
 use crate::plan::{Kind, Plan, Users};
 use crate::step::{IfFails, Step};
+use crate::verdict::Verdict;
 
 pub use phase::{Next, Phase, Running};
 
@@ -45,6 +46,9 @@ pub struct DeployState {
     pub failure: Option<Failure>,
     /// Steps that failed without changing the outcome.
     pub setbacks: Vec<Failure>,
+    /// What the watch found, once it is over and the release stays.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
 }
 
 /// How often a step is begun anew after crashes before it has failed.
@@ -73,6 +77,7 @@ impl DeployState {
                 aborted_by: None,
                 failure: None,
                 setbacks: Vec::new(),
+                verdict: None,
             }),
             Event::Planned { .. }
             | Event::PlanRefused { .. }
@@ -214,9 +219,12 @@ impl DeployState {
         self.running.is_some_and(|running| running.at == at)
     }
 
-    fn finished(&mut self, at: Cursor, _finding: &Finding) -> bool {
+    fn finished(&mut self, at: Cursor, finding: &Finding) -> bool {
         let legal = self.is_running(at);
         self.running = None;
+        if let Finding::Judged { verdict } = finding {
+            self.verdict = Some(verdict.clone());
+        }
         legal && self.advance()
     }
 
