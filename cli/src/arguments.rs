@@ -13,7 +13,7 @@ use crate::duration;
 const STATUSES: &str = "\
 Exit status:
   0  the release serves and has proved itself, or the question was answered
-  1  the deploy failed before any user saw the new release
+  1  the deploy failed: no user saw the release, or no better one was there
   2  the command was not understood
   3  the new release was bad, and the old one serves again
   4  the agent said no
