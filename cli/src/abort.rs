@@ -34,7 +34,7 @@ pub(crate) async fn abort(
         return Ok(());
     };
     let by = from_environment("GITHUB_TRIGGERING_ACTOR").or_else(|| from_environment("USER"));
-    let asked = caller.abort(&deploy, None, by).await;
+    let asked = caller.abort(&deploy, None, by, until).await;
     asked.map_err(|error| error.failure(&format!("for the abort of {deploy}")))?;
     output.note(&format!("the agent aborts deploy {deploy}"));
     let view = wait(caller, which, &deploy, until).await?;

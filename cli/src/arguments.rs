@@ -196,7 +196,7 @@ pub(crate) struct Following {
     /// End as soon as the agent has taken the call
     #[arg(long)]
     pub(crate) detach: bool,
-    /// How long to follow; the deploy goes on after it
+    /// How long to send and follow; a deploy that was taken goes on after it
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration::parse)]
     pub(crate) timeout: Duration,
 }

@@ -19,7 +19,7 @@ use jiff::fmt::rfc2822::DateTimeParser;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::answer::CallError;
 use crate::arguments::Connection;
@@ -72,6 +72,11 @@ pub(crate) fn chance() -> String {
     format!("{:016x}{:016x}", half(), half())
 }
 
+/// A time in the steps in which it is told.
+fn tenths(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX) / 100 * 100)
+}
+
 impl Caller {
     /// Reads what the connection needs; sends nothing.
     pub(crate) fn new(connection: &Connection) -> Result<Self, Failure> {
@@ -110,19 +115,23 @@ impl Caller {
         self.exchange(request, call.body.clone()).await
     }
 
-    /// Sends a call until it is answered, or the time for that is over.
-    /// `lost` hears of each attempt that failed and will be made again.
+    /// Sends a call until it is answered, or the time for that is over: what
+    /// `--retry-for` gives, and never longer than `until`. `lost` hears of each
+    /// attempt that failed and will be made again.
     pub(crate) async fn persist<T: DeserializeOwned>(
         &self,
         call: &Call,
+        until: Instant,
         mut lost: impl FnMut(&CallError, Duration),
     ) -> Result<T, CallError> {
-        let end = Instant::now() + self.retry_for;
+        let end = until.min(Instant::now() + self.retry_for);
         let mut backoff = Backoff::new();
         loop {
-            let error = match self.send(call).await {
-                Ok(answer) => return Ok(answer),
-                Err(error) => error,
+            let begun = Instant::now();
+            let error = match timeout_at(until, self.send(call)).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(CallError::Silent(tenths(begun.elapsed()))),
             };
             let pause = backoff.pause();
             if !error.may_pass() || Instant::now() + pause > end {
@@ -133,12 +142,14 @@ impl Caller {
         }
     }
 
-    /// Asks for the abort of a deploy, by its token if there is one.
+    /// Asks for the abort of a deploy: by its token, once, if there is one;
+    /// else by a signed call, that is sent until it is answered or it is `until`.
     pub(crate) async fn abort(
         &self,
         deploy: &DeployId,
         token: Option<&str>,
         by: Option<String>,
+        until: Instant,
     ) -> Result<(), CallError> {
         let path = abort_path(deploy);
         match token {
@@ -151,7 +162,7 @@ impl Caller {
                 let abort = deploy.clone();
                 let call = Call::new(path, &AbortRequest { abort, by });
                 match self
-                    .persist::<serde::de::IgnoredAny>(&call, |_, _| {})
+                    .persist::<serde::de::IgnoredAny>(&call, until, |_, _| {})
                     .await
                 {
                     // The contract does not name the body of this answer.

@@ -61,8 +61,9 @@ impl Wanted {
 /// Carries it out and returns how it ended; prints the events on the way.
 pub(crate) async fn deploy(caller: &Caller, output: &Output, wanted: &Wanted) -> Ending {
     let begun = Instant::now();
+    let until = begun + wanted.following.timeout;
     let mut signals = Signals::listen();
-    let accepted = match send(caller, output, wanted, &mut signals).await {
+    let accepted = match send(caller, output, wanted, until, &mut signals).await {
         Ok(accepted) => accepted,
         Err(failure) => return wanted.ended(End::Unknown(*failure), begun.elapsed()),
     };
@@ -77,7 +78,6 @@ pub(crate) async fn deploy(caller: &Caller, output: &Output, wanted: &Wanted) ->
     } else if wanted.following.detach {
         End::Detached
     } else {
-        let until = begun + wanted.following.timeout;
         let stop = tokio::select! {
             stop = follower.follow(caller, output, until) => Some(stop),
             () = signals.next() => None,
@@ -105,6 +105,7 @@ async fn send(
     caller: &Caller,
     output: &Output,
     wanted: &Wanted,
+    until: Instant,
     signals: &mut Signals,
 ) -> Result<Taken, Box<Failure>> {
     let request = request(caller, output, wanted)?;
@@ -117,7 +118,7 @@ async fn send(
         let cause = failure.causes.first().unwrap_or(&failure.message);
         output.note(&format!("{cause}; trying again in {}", render(pause)));
     };
-    let sending = caller.persist::<Accepted>(&call, lost);
+    let sending = caller.persist::<Accepted>(&call, until, lost);
     tokio::pin!(sending);
     let (answered, interrupted) = tokio::select! {
         answered = &mut sending => (Some(answered), false),
@@ -308,7 +309,7 @@ async fn interrupted(
 async fn ask_abort(caller: &Caller, accepted: &Accepted, until: Instant) -> Result<(), CallError> {
     let mut backoff = Backoff::new();
     loop {
-        let asked = caller.abort(&accepted.deploy, Some(&accepted.token), None);
+        let asked = caller.abort(&accepted.deploy, Some(&accepted.token), None, until);
         let error = match timeout_at(until, asked).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => error,

@@ -232,6 +232,30 @@ fn a_deploy_that_outlasts_the_timeout_goes_on() {
 }
 
 #[test]
+fn the_timeout_bounds_the_sending_too() {
+    // Nothing listens there; and one that takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_port = silent.local_addr().unwrap().port();
+    for (port, told) in [
+        (1, "nothing was started"),
+        (silent_port, "may be under way"),
+    ] {
+        let arguments = ["deploy", "--app", "shop", "--image", crate::run::IMAGE];
+        let mut command = bare(&arguments);
+        command
+            .args(["--timeout", "1s", "--retry-for", "60s"])
+            .env("CUTOVER_URL", format!("http://127.0.0.1:{port}"))
+            .env("CUTOVER_SECRET", SECRET);
+        let begun = std::time::Instant::now();
+        let ended = run(&mut command);
+        // An attempt alone may take 30 seconds, all of them 60.
+        assert!(begun.elapsed().as_secs() < 15, "{ended:?}");
+        assert_eq!(ended.status, 5, "{ended:?}");
+        assert!(ended.stderr.contains(told), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn a_detached_deploy_is_left_alone() {
     let agent = Agent::start();
     let ended = run(&mut deploy(&agent, "slow", &["--detach"]));
