@@ -73,7 +73,7 @@ pub enum Command {
     /// Tell what serves.
     Status {
         /// Answered with the view.
-        reply: oneshot::Sender<Box<AppView>>,
+        reply: oneshot::Sender<Result<Box<AppView>, Refusal>>,
     },
 }
 
@@ -124,7 +124,7 @@ impl Desk {
         let apps = app.map_or_else(|| self.apps(), |app| vec![app]);
         let mut views = Vec::new();
         for app in apps {
-            views.push(*self.ask(&app, |reply| Command::Status { reply }).await?);
+            views.push(*self.ask(&app, |reply| Command::Status { reply }).await??);
         }
         Ok(views)
     }

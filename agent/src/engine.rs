@@ -15,6 +15,7 @@ mod deploying;
 mod gate;
 mod keep;
 mod lease;
+mod look;
 mod observe;
 mod route;
 mod steps;
@@ -24,31 +25,35 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_plan::compile::{self, Request};
+use cutover_plan::compile;
 use cutover_plan::event::{Event, Failure, FailureClass};
+use cutover_plan::history;
 use cutover_plan::id::DeployId;
-use cutover_plan::plan::{Kind, Plan};
+use cutover_plan::plan::Kind;
 use cutover_plan::release::Releases;
 use cutover_plan::spec::AppSpec;
 use cutover_plan::state::{DeployState, IllegalEvent};
-use cutover_plan::{history, lint};
-use cutover_wire::agent::{AppView, PlanView};
+use cutover_wire::agent::PlanView;
 use cutover_wire::request::{Change, DeployRequest, RegistryCredentials, Source};
-use tokio::sync::{mpsc, oneshot, watch as watch_channel};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch as watch_channel};
 
 use crate::clock::{Clock, Ids};
 use crate::containers::Containers;
 use crate::desk::{CallId, Command, Refusal};
-use crate::fingerprint::{self, EnvFileError};
+use crate::fingerprint::EnvFileError;
 use crate::journal::{Acceptance, Journal, JournalError, Record};
 use crate::traffic::Traffic;
 use crate::view;
 
 pub use lease::{Lease, Leases};
+use look::Look;
 pub(crate) use tell::url_of;
 
 /// How often an idle engine compares the routes with the containers.
 const KEEP_EVERY: Duration = Duration::from_secs(2);
+
+/// Plans and views that are made at once: people and their scripts look.
+const LOOKERS: usize = 8;
 
 /// What an engine works with, beside the app itself.
 pub struct Drivers<C, T, R> {
@@ -108,6 +113,8 @@ pub struct Engine<C, T, R> {
     drivers: Drivers<C, T, R>,
     commands: mpsc::Receiver<Command>,
     releases: Releases,
+    /// Those who look at the app, apart from the engine, have so many places.
+    lookers: Arc<Semaphore>,
 }
 
 /// The deploy that is under way.
@@ -136,13 +143,17 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             drivers,
             commands,
             releases,
+            lookers: Arc::new(Semaphore::new(LOOKERS)),
         })
     }
 
     /// Works until the desk is closed or the journal fails.
     pub async fn run(mut self) -> Result<(), EngineError> {
         let mut current = self.resume()?;
-        self.adopt().await;
+        // A proxy that does not answer yet is asked again before a plan is made.
+        if let Err(failure) = self.adopt().await {
+            tracing::warn!(app = %self.lease.app(), "{}", failure.reason);
+        }
         let mut keeper = keep::Keeper::default();
         loop {
             if let Some(deploy) = current.take() {
@@ -154,7 +165,10 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     Some(command) => current = self.obey(command, None).await?,
                     None => return Ok(()),
                 },
-                () = tokio::time::sleep(KEEP_EVERY) => self.keep(&mut keeper).await,
+                () = tokio::time::sleep(KEEP_EVERY) => {
+                    let looked = self.keep().await;
+                    keeper.hear(self.lease.app(), looked);
+                }
             }
         }
     }
@@ -212,20 +226,37 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 };
                 respond(reply, Err(refusal));
             }
-            Command::Plan { change, reply } => {
-                let planned = self.plan(&change.into(), None).await;
-                let view = planned.map(|plan| {
-                    Box::new(PlanView {
-                        text: plan.to_string(),
-                        plan,
-                    })
+            Command::Plan { change, reply } if !reply.is_closed() => {
+                let Ok(place) = Arc::clone(&self.lookers).try_acquire_owned() else {
+                    respond(reply, Err(Refusal::crowded(self.lease.app())));
+                    return Ok(None);
+                };
+                let look = self.look();
+                tokio::spawn(async move {
+                    let plan = look.plan(&change.into(), None).await;
+                    let view = plan.map(|plan| {
+                        let text = plan.to_string();
+                        Box::new(PlanView { text, plan })
+                    });
+                    respond(reply, view.map_err(|failure| Refusal::no_plan(&failure)));
+                    drop(place);
                 });
-                respond(reply, view.map_err(|failure| Refusal::no_plan(&failure)));
             }
-            Command::Status { reply } => {
-                let view = self.status(running).await?;
-                respond(reply, Box::new(view));
+            Command::Status { reply } if !reply.is_closed() => {
+                let Ok(place) = Arc::clone(&self.lookers).try_acquire_owned() else {
+                    respond(reply, Err(Refusal::crowded(self.lease.app())));
+                    return Ok(None);
+                };
+                let look = self.look();
+                let running = running.map(|deploy| deploy.id.clone());
+                tokio::spawn(async move {
+                    let view = look.status(running.as_ref()).await;
+                    respond(reply, view.map(Box::new).map_err(Refusal::from));
+                    drop(place);
+                });
             }
+            // Whoever asked has left.
+            Command::Plan { .. } | Command::Status { .. } => {}
         }
         Ok(None)
     }
@@ -318,46 +349,14 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         Ok(())
     }
 
-    /// Looks at the world and makes the plan of a request. Nothing moves.
-    async fn plan(&self, wanted: &Wanted, commit: Option<&str>) -> Result<Plan, Failure> {
-        let request = match wanted {
-            Wanted::Rollback => Request::Rollback,
-            Wanted::Image(image) => {
-                let run = &self.spec.run;
-                let fingerprint = fingerprint::of(run).map_err(env_file_failure)?;
-                let commit = commit.map(str::to_owned);
-                Request::Deploy {
-                    image: image.clone(),
-                    fingerprint,
-                    commit,
-                }
-            }
-        };
-        let observed = self.observe().await?;
-        let plan = compile::compile(&self.spec, &observed, &request).map_err(|error| {
-            Failure::new(FailureClass::Request, error.to_string()).hint(error.hint())
-        })?;
-        let violations = lint::lint(&plan, &observed);
-        if let Some(first) = violations.first() {
-            tracing::error!(app = %self.lease.app(), %plan, ?violations, "the plan breaks a rule");
-            let reason = format!("the plan is unsafe and was not begun: {first}");
-            let hint = "this is a fault of Cutover: report it with the plan from the log";
-            return Err(Failure::new(FailureClass::Host, reason).hint(hint));
+    /// What can be looked at, as of now, apart from the engine.
+    fn look(&self) -> Look<C, T, R> {
+        Look {
+            app: self.lease.app().clone(),
+            spec: self.spec.clone(),
+            drivers: self.drivers.clone(),
+            releases: self.releases.clone(),
         }
-        Ok(plan)
-    }
-
-    async fn status(&self, running: Option<&Deploy>) -> Result<AppView, EngineError> {
-        let containers = self.drivers.containers.list(self.lease.app()).await;
-        let deploying = running.map(|deploy| &deploy.id);
-        let journal = &self.drivers.journal;
-        Ok(view::app(
-            journal,
-            &self.spec,
-            &self.releases,
-            &containers,
-            deploying,
-        )?)
     }
 }
 

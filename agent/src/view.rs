@@ -98,7 +98,10 @@ fn fill(view: &mut DeployView, state: &DeployState) {
         reason, hint, log, ..
     }) = told
     {
-        view.reason = Some(reason.clone());
+        view.reason = Some(match (&state.failure, state.setbacks.last()) {
+            (Some(_), Some(setback)) => format!("{reason}; and then: {}", setback.reason),
+            _ => reason.clone(),
+        });
         view.hint = hint.clone();
         view.log = log.clone();
     }

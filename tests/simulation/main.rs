@@ -9,6 +9,8 @@
 //! A failure prints the scenario and the faults; `CUTOVER_SIMULATE='…'` with
 //! that line runs it alone, with its story.
 
+#![cfg(test)]
+
 mod check;
 mod drivers;
 mod faults;

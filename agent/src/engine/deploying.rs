@@ -56,9 +56,16 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         }
     }
 
-    async fn plan_event(&self, deploy: &Deploy) -> Event {
+    async fn plan_event(&mut self, deploy: &Deploy) -> Event {
+        if let Err(failure) = self.adopt().await {
+            return Event::PlanRefused { failure };
+        }
         let wanted = deploy.image.clone().map_or(Wanted::Rollback, Wanted::Image);
-        match self.plan(&wanted, deploy.source.sha.as_deref()).await {
+        match self
+            .look()
+            .plan(&wanted, deploy.source.sha.as_deref())
+            .await
+        {
             Ok(plan) => Event::Planned {
                 plan: Box::new(plan),
             },
@@ -93,6 +100,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         let mut tick = tokio::time::interval(KEEP_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         tick.reset();
+        let mut keeping = None;
         loop {
             tokio::select! {
                 // An abort that is there wins over a step that ends now.
@@ -121,7 +129,14 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     let note = notes.borrow_and_update().clone();
                     self.append(deploy, Event::StepProgressed { at, note })?;
                 }
-                _ = tick.tick(), if leaves_routes_alone(step) => self.keep(keeper).await,
+                _ = tick.tick(), if leaves_routes_alone(step) && keeping.is_none() => {
+                    keeping = Some(Box::pin(self.keep()));
+                }
+                // Looked at beside the step, which must not wait for it.
+                Some(looked) = async { Some(keeping.as_mut()?.await) } => {
+                    keeping = None;
+                    keeper.hear(self.lease.app(), looked);
+                }
             }
         }
     }

@@ -2,13 +2,19 @@
 //! was started anew has another address, a proxy that lost its table has none,
 //! a changed configuration has other domains.
 
-use cutover_plan::id::ReleaseNumber;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::Engine;
+use cutover_plan::id::{AppName, ReleaseNumber};
+
 use super::route::{self, Put};
+use super::{Engine, Lease, Look};
 use crate::containers::Containers;
 use crate::journal::Record;
 use crate::traffic::Traffic;
+
+/// How long a look may take: both answer in milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the last look found, so that the log tells a trouble once.
 #[derive(Debug, Default)]
@@ -16,27 +22,43 @@ pub(super) struct Keeper {
     trouble: Option<String>,
 }
 
+impl Keeper {
+    /// Takes note of how a look ended.
+    pub(super) fn hear(&mut self, app: &AppName, looked: Result<(), String>) {
+        let trouble = looked.err();
+        if trouble != self.trouble {
+            match &trouble {
+                Some(trouble) => tracing::warn!(%app, "{trouble}"),
+                None => tracing::info!(%app, "the route is in order again"),
+            }
+            self.trouble = trouble;
+        }
+    }
+}
+
 impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
-    /// Compares the route with the containers, and mends it.
+    /// Compares the route with the containers, and mends it. The look has its
+    /// own copy of what is known, so a step goes on meanwhile; dropping it is
+    /// safe, because a table is only put in place of the one that was read.
     ///
     /// An app that the journal knows nothing of is left alone: its route may
     /// be all that is left of a lost journal, and users are on it.
-    pub(super) async fn keep(&self, keeper: &mut Keeper) {
-        let Some(serving) = self.releases.serving else {
-            return;
-        };
-        let trouble = self.mend(serving).await.err();
-        if trouble != keeper.trouble {
-            match &trouble {
-                Some(trouble) => tracing::warn!(app = %self.lease.app(), "{trouble}"),
-                None => tracing::info!(app = %self.lease.app(), "the route is in order again"),
-            }
-            keeper.trouble = trouble;
+    pub(super) fn keep(&self) -> impl Future<Output = Result<(), String>> + Send + use<C, T, R> {
+        let (look, lease) = (self.look(), Arc::clone(&self.lease));
+        async move {
+            let Some(serving) = look.releases.serving else {
+                return Ok(());
+            };
+            let mended = tokio::time::timeout(PATIENCE, look.mend(&lease, serving));
+            let late = |_| Err("the engine or the proxy does not answer".to_owned());
+            mended.await.unwrap_or_else(late)
         }
     }
+}
 
-    async fn mend(&self, serving: ReleaseNumber) -> Result<(), String> {
-        let app = self.lease.app();
+impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
+    async fn mend(&self, lease: &Lease, serving: ReleaseNumber) -> Result<(), String> {
+        let app = &self.app;
         let listed = self.drivers.containers.list(app).await;
         let containers = listed.map_err(|error| error.reason)?;
         let spec = &self.spec;
@@ -54,7 +76,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             let mut others = containers.iter().map(|container| container.release);
             route::route(spec, &containers, serving, others.find(beside))
         };
-        match route::put(&self.lease, &*self.drivers.traffic, change).await {
+        match route::put(lease, &*self.drivers.traffic, change).await {
             Ok(Put::Unchanged(_)) => Ok(()),
             Ok(Put::Changed(generation)) => {
                 tracing::info!(%app, generation, "mended the route");

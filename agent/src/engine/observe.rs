@@ -1,6 +1,6 @@
 //! Looking at the world before a plan is made.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cutover_plan::event::{Failure, FailureClass};
 use cutover_plan::id::ReleaseNumber;
@@ -8,24 +8,24 @@ use cutover_plan::observed::{Condition, Observed, ObservedContainer};
 use cutover_plan::release::{KnownRelease, Release, Releases, Standing};
 use cutover_plan::spec::AppSpec;
 
-use super::Engine;
+use super::steps::failure_of;
+use super::{Engine, Look};
 use crate::containers::{Container, ContainerState, Containers, HealthAnswer};
 use crate::journal::Record;
 use crate::traffic::Traffic;
 
-impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
+/// Questions that a container may leave unanswered before it counts as broken:
+/// whether there is a way back to it hangs on this.
+const QUESTIONS: u32 = 3;
+/// The longest pause between two of them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
     /// Everything a plan depends on.
     pub(super) async fn observe(&self) -> Result<Observed, Failure> {
-        let listed = self.drivers.containers.list(self.lease.app()).await;
-        let listed = listed.map_err(|error| {
-            let failure = Failure::new(FailureClass::Host, error.reason);
-            match error.hint {
-                Some(hint) => failure.hint(hint),
-                None => failure,
-            }
-        })?;
+        let listed = self.drivers.containers.list(&self.app).await;
         let mut containers = Vec::new();
-        for container in listed {
+        for container in listed.map_err(failure_of)? {
             let condition = self.condition(&container).await;
             containers.push(ObservedContainer {
                 id: container.id,
@@ -47,68 +47,69 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         let health = &self.spec.health;
         let host = host_of(&self.spec);
         let containers = &self.drivers.containers;
-        match containers
-            .ask(container, &health.path, host, health.timeout)
-            .await
-        {
-            Ok(HealthAnswer::Good) => Condition::Healthy,
-            Ok(HealthAnswer::Bad(_)) | Err(_) => Condition::Unhealthy,
+        for question in 1..=QUESTIONS {
+            let asked = containers.ask(container, &health.path, host, health.timeout);
+            if matches!(asked.await, Ok(HealthAnswer::Good)) {
+                return Condition::Healthy;
+            }
+            if question < QUESTIONS {
+                tokio::time::sleep(health.interval.min(LONGEST_PAUSE)).await;
+            }
         }
-    }
-
-    /// Where the journal is new but the app is live (it was lost, or moved
-    /// aside because it was damaged), learns from the proxy and the labels of
-    /// the containers what serves, so that the next deploy takes over from it.
-    pub(super) async fn adopt(&mut self) {
-        if self.releases.last.is_some() {
-            return;
-        }
-        let app = self.lease.app();
-        let Ok(table) = self.drivers.traffic.table().await else {
-            return;
-        };
-        let Ok(containers) = self.drivers.containers.list(app).await else {
-            return;
-        };
-        let route = table.apps.get(app.as_str());
-        let serving = containers.iter().find(|container| {
-            route.is_some_and(|route| route.serving == container.release.to_string())
-        });
-        let Some(serving) = serving.map(|container| container.release) else {
-            return;
-        };
-        tracing::warn!(%app, %serving, "the journal is new, but the app is live: going on from it");
-        self.releases = adopted(&containers, serving);
+        Condition::Unhealthy
     }
 }
 
-fn adopted(containers: &[Container], serving: ReleaseNumber) -> Releases {
-    let known: BTreeMap<_, _> = containers
-        .iter()
-        .map(|container| {
-            let release = Release {
-                number: container.release,
-                image: container.image.clone(),
-                // Unknown: the next deploy is a new release in any case.
-                fingerprint: String::new(),
-                commit: None,
-            };
-            (
-                container.release,
-                KnownRelease {
-                    release,
-                    standing: Standing::Unproven,
-                },
-            )
-        })
-        .collect();
-    let last = known.keys().last().copied();
-    Releases {
-        known,
-        last,
-        serving: Some(serving),
-        standby: None,
+impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
+    /// Where the journal knows of no release that serves, but the app is live
+    /// (the journal was lost, or moved aside because it was damaged; or a first
+    /// shift was done and not heard of), learns from the proxy and the labels
+    /// of the containers what serves, so that the next deploy takes over from it.
+    pub(super) async fn adopt(&mut self) -> Result<(), Failure> {
+        if self.releases.serving.is_some() {
+            return Ok(());
+        }
+        let app = self.lease.app();
+        let table = self.drivers.traffic.table().await.map_err(|error| {
+            Failure::new(FailureClass::Host, error.to_string())
+                .hint("see that cutover-proxy runs on the host, then deploy again")
+        })?;
+        let Some(route) = table.apps.get(app.as_str()) else {
+            return Ok(());
+        };
+        let containers = self.drivers.containers.list(app).await;
+        let containers = containers.map_err(failure_of)?;
+        let serving = containers
+            .iter()
+            .find(|container| route.serving == container.release.to_string());
+        let Some(serving) = serving.map(|container| container.release) else {
+            return Ok(());
+        };
+        tracing::warn!(%app, %serving, "the journal knows of no release, but the app is live: going on from it");
+        adopt(&mut self.releases, &containers, serving);
+        Ok(())
     }
+}
+
+fn adopt(releases: &mut Releases, containers: &[Container], serving: ReleaseNumber) {
+    for container in containers {
+        let number = container.release;
+        releases
+            .known
+            .entry(number)
+            .or_insert_with(|| KnownRelease {
+                release: Release {
+                    number,
+                    image: container.image.clone(),
+                    // Unknown: the next deploy is a new release in any case.
+                    fingerprint: String::new(),
+                    commit: None,
+                },
+                standing: Standing::Unproven,
+            });
+        releases.last = releases.last.max(Some(number));
+    }
+    releases.serving = Some(serving);
 }
 
 /// The host that health questions and front-door probes ask for.

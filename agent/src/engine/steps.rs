@@ -31,6 +31,9 @@ const LOG_LINES: usize = 40;
 /// half a minute of waiting, in which either may be restarted.
 const PULL_TRIES: u32 = 6;
 
+/// How long one try of the way back may take before another road is taken.
+const BACK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The first pause before a driver is asked again; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -170,28 +173,70 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             image: image.clone(),
             run: self.spec.run.clone(),
         };
-        let container = self
-            .ask_containers(|| self.drivers.containers.start(&order))
-            .await?;
-        let text = format!("container {}", container.name);
-        Ok(Finding::Note { text })
+        let started = self.ask_containers(|| self.drivers.containers.start(&order));
+        match started.await {
+            Ok(container) => {
+                let text = format!("container {}", container.name);
+                Ok(Finding::Note { text })
+            }
+            // A container that ended right away may have said why.
+            Err(failure) => {
+                let containers = self.containers().await.unwrap_or_default();
+                let log = self.log_of(&containers, release).await;
+                Err(failure.log(log))
+            }
+        }
     }
 
     /// Sends new requests to `to`. On the way back users are on a bad release,
-    /// so whatever refuses is asked again until the deadline.
+    /// so whatever refuses is asked again until the deadline, and where the
+    /// engine does not say what runs, the addresses in force are taken.
     async fn shift(
         &self,
         to: Option<ReleaseNumber>,
         from: Option<ReleaseNumber>,
         back: bool,
     ) -> Result<Finding, Failure> {
+        if !back {
+            return self.try_shift(to, from).await;
+        }
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.try_shift(to, from).await {
-                Err(failure) if back => self.pause(&mut pause, failure.reason).await,
-                ended => return ended,
+            let tried = tokio::time::timeout(BACK_PATIENCE, self.try_shift(to, from)).await;
+            let trouble = match tried {
+                Ok(Ok(finding)) => return Ok(finding),
+                Ok(Err(failure)) => failure.reason,
+                Err(_) => "the engine or the proxy does not answer".to_owned(),
+            };
+            if let Some(to) = to
+                && let Ok(Some(finding)) =
+                    tokio::time::timeout(BACK_PATIENCE, self.shift_to_known(to)).await
+            {
+                return Ok(finding);
             }
+            self.pause(&mut pause, trouble).await;
         }
+    }
+
+    /// Sends new requests to a release whose pool is in the table already.
+    async fn shift_to_known(&self, to: ReleaseNumber) -> Option<Finding> {
+        let pool = to.to_string();
+        let change = |now: Option<&cutover_wire::table::Route>| {
+            let mut route = now?.clone();
+            if route.pools.contains_key(&pool) {
+                route.serving.clone_from(&pool);
+            }
+            Some(route)
+        };
+        let traffic = &*self.drivers.traffic;
+        let put = route::put(&self.lease, traffic, change).await.ok()?;
+        let table = traffic.table().await.ok()?;
+        let route = table.apps.get(self.lease.app().as_str())?;
+        let text = format!(
+            "routing table {}, by the addresses in force",
+            put.generation()
+        );
+        (route.serving == pool).then_some(Finding::Note { text })
     }
 
     /// Sends new requests to `to`, and proves that it runs first.
@@ -396,7 +441,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     }
 }
 
-fn failure_of(error: ContainerError) -> Failure {
+pub(super) fn failure_of(error: ContainerError) -> Failure {
     let class = match error.kind {
         ContainerErrorKind::Unavailable | ContainerErrorKind::Host => FailureClass::Host,
         ContainerErrorKind::Request => FailureClass::Request,

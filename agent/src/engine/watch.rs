@@ -22,6 +22,9 @@ use crate::traffic::Traffic;
 const SHORTEST_LOOK: Duration = Duration::from_millis(250);
 const LONGEST_LOOK: Duration = Duration::from_secs(2);
 
+/// How long one look at the engine may take before the watch goes on without it.
+const LOOK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long the front door may lead to another release after the shift.
 const DOOR_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,19 +39,34 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let spent = self.since(running);
         let begun = Instant::now();
         self.front_door(release, check).await?;
-        // A pool counts from its first request. Only a release that served
-        // before brings counts of its own, which are left out.
-        let first = running.is_none_or(|running| running.attempt <= 1);
-        let mut counting = Counting::new(release, self.is_rollback() && first);
+        // A pool counts from its first request. A release that served before
+        // brings counts of its own, which are left out; after a restart those
+        // of the watch so far are left out with them: less data, never other.
+        let mut counting = Counting::new(release, self.is_rollback());
         let mut evidence = Evidence::default();
         let mut restarts = None;
         let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
         loop {
-            let containers = self.containers().await?;
-            match containers
-                .iter()
-                .find(|container| container.release == release)
-            {
+            let listed = self.drivers.containers.list(self.lease.app());
+            let listed = tokio::time::timeout(LOOK_PATIENCE, listed).await;
+            let containers = match listed {
+                Ok(Ok(containers)) => {
+                    evidence.blind = None;
+                    containers
+                }
+                // The proxy's counts are still there to judge by.
+                Ok(Err(error)) => {
+                    evidence.blind = Some(error.reason);
+                    Vec::new()
+                }
+                Err(_) => {
+                    evidence.blind = Some("the engine does not answer".to_owned());
+                    Vec::new()
+                }
+            };
+            let container = containers.iter().find(|one| one.release == release);
+            match container {
+                None if evidence.blind.is_some() => {}
                 None => evidence.casualty = Some(format!("the container of {release} is gone")),
                 Some(container) => {
                     let restarts = *restarts.get_or_insert_with(|| self.restarts_before(container));
@@ -65,7 +83,6 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             match self.drivers.traffic.statistics().await {
                 Ok(statistics) => {
                     counting.take(self.lease.app().as_str(), &statistics);
-                    evidence.blind = None;
                 }
                 Err(error) => evidence.blind = Some(error.to_string()),
             }
