@@ -2,7 +2,8 @@
 //!
 //! The watch ends early only for what is certain: a container died, or the
 //! rates are over their bounds on enough requests. At the end of the window
-//! too few requests give no verdict, and the app's rule says what then.
+//! too few requests give no verdict, and the app's rule says what then. A bad
+//! health answer that is still open then is looked into first.
 
 use std::time::Duration;
 
@@ -54,7 +55,13 @@ pub enum Verdict {
 /// Bad health answers in a row that make a release bad: one may be chance.
 pub const MAX_BAD_ANSWERS: u32 = 3;
 
-/// Judges a release; none while the window is open and nothing is certain.
+/// How long after the window a release may leave a bad health answer open:
+/// who answers well by then had a bad moment, who does not is bad. It is well
+/// within [`Step::WATCH_MARGIN`](crate::step::Step::WATCH_MARGIN).
+pub const LOOK_ON: Duration = Duration::from_secs(30);
+
+/// Judges a release; none while the window is open and nothing is certain, and
+/// none for [`LOOK_ON`] more while its last health answer was a bad one.
 pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option<Verdict> {
     if let Some(casualty) = &evidence.casualty {
         return Some(Verdict::Bad {
@@ -62,12 +69,7 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
         });
     }
     if evidence.bad_answers >= MAX_BAD_ANSWERS {
-        let last = evidence.bad_answer.as_deref().unwrap_or("no answer");
-        let because = format!(
-            "{} bad health answers in a row, the last: {last}",
-            evidence.bad_answers
-        );
-        return Some(Verdict::Bad { because });
+        return Some(ill(evidence));
     }
     let Evidence {
         requests, errors, ..
@@ -97,6 +99,11 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
             return Some(Verdict::Bad { because });
         }
     }
+    // Neither good nor unknown while it may be ill.
+    if evidence.bad_answers > 0 {
+        let over = elapsed >= rule.window.saturating_add(LOOK_ON);
+        return over.then(|| ill(evidence));
+    }
     if let Some(blind) = &evidence.blind {
         return Some(Verdict::NoVerdict {
             because: blind.clone(),
@@ -115,6 +122,15 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
         render_duration(rule.window)
     );
     Some(Verdict::Good { because })
+}
+
+fn ill(evidence: &Evidence) -> Verdict {
+    let last = evidence.bad_answer.as_deref().unwrap_or("no answer");
+    let because = match evidence.bad_answers {
+        1 => format!("its last health answer was bad: {last}"),
+        bad => format!("{bad} bad health answers in a row, the last: {last}"),
+    };
+    Verdict::Bad { because }
 }
 
 #[cfg(test)]
@@ -191,11 +207,45 @@ mod tests {
             |e| (e.bad_answers, e.bad_answer) = (3, Some("503".into())),
             "bad: 3 bad health answers in a row, the last: 503",
         );
+        let ill =
+            |bad| move |e: &mut Evidence| (e.bad_answers, e.bad_answer) = (bad, Some("503".into()));
+        check(60, ill(1), "open");
+        check(60, ill(2), "open");
+        check(
+            60,
+            ill(3),
+            "bad: 3 bad health answers in a row, the last: 503",
+        );
+        check(89, ill(2), "open");
+        check(90, ill(0), "good: 0 of 1000 requests failed in 1m");
+        check(90, ill(1), "bad: its last health answer was bad: 503");
+        check(
+            90,
+            ill(2),
+            "bad: 2 bad health answers in a row, the last: 503",
+        );
+        // Too little data is no excuse, and what is certain does not wait.
+        check(60, |e| (e.requests, e.bad_answers) = (0, 1), "open");
+        check(
+            60,
+            |e| (e.blind, e.bad_answers) = (Some("blind".into()), 1),
+            "open",
+        );
+        check(
+            60,
+            |e| (e.latency_p99_micros, e.bad_answers) = (Some(900_000), 1),
+            "bad: the 99th percentile of 1000 requests is 900ms, more than 800ms",
+        );
         check(
             60,
             |e| e.blind = Some("the proxy did not answer".into()),
             "none: the proxy did not answer",
         );
+    }
+
+    #[test]
+    fn an_open_bad_answer_is_judged_before_the_watch_runs_out_of_time() {
+        assert!(LOOK_ON < crate::step::Step::WATCH_MARGIN);
     }
 
     #[test]
