@@ -166,9 +166,40 @@ fn inputs_that_make_no_sense_say_what_would() {
         usual().input("cutover-path", "/nonexistent"),
         "Install it in a step before this one",
     );
+    for (name, value) in [
+        ("detach", "yes"),
+        ("insecure-http", "1"),
+        ("detach", "$(id)"),
+    ] {
+        let told = format!("the input {name} is neither true nor false");
+        refused(usual().input(name, value), &told);
+    }
+    refused(
+        usual().input("command", "rollback"),
+        "a rollback takes no image",
+    );
     let hostile = "$(touch /tmp/cutover-was-here)`id`';\"";
     assert_eq!(usual().input("app", hostile).run().status, Some(2));
     assert!(!Path::new("/tmp/cutover-was-here").exists());
+}
+
+#[test]
+fn a_switch_is_true_in_every_spelling_of_yaml() {
+    let agent = Agent::start();
+    for (value, outcome) in [
+        ("True", "accepted"),
+        ("TRUE", "accepted"),
+        ("", "promoted"),
+        ("False", "promoted"),
+    ] {
+        let ran = action(&agent.url, "shop").input("detach", value).run();
+        check(&ran, 0, outcome);
+    }
+    let ran = action(&agent.url, "shop")
+        .input("command", "rollback")
+        .input("image", "")
+        .run();
+    check(&ran, 0, "promoted");
 }
 
 #[test]
