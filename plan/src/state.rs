@@ -238,8 +238,9 @@ impl DeployState {
                 match planned.map(|planned| planned.if_fails) {
                     Some(IfFails::GoOn) => self.shrug(failure),
                     Some(IfFails::Undo) => {
+                        let sent_nobody = self.is_refused_shift(at);
                         self.failure = Some(failure.clone());
-                        self.turn_back()
+                        self.turn_back(sent_nobody)
                     }
                     None => false,
                 }
@@ -280,7 +281,7 @@ impl DeployState {
             }
             Phase::Forward { .. } => {
                 self.aborted_by = by;
-                self.turn_back()
+                self.turn_back(false)
             }
             // It is on its way back already; what it ends as was decided by the failure.
             Phase::Back { .. } | Phase::Closing { .. } | Phase::Over { .. } => false,
@@ -310,7 +311,9 @@ impl DeployState {
         true
     }
 
-    fn turn_back(&mut self) -> bool {
+    /// Onto the way back. Where the step that is left `sent_nobody`, it is
+    /// undone, but no user has seen the release by it.
+    fn turn_back(&mut self, sent_nobody: bool) -> bool {
         let (Phase::Forward { next }, Some(plan)) = (&self.phase, &self.plan) else {
             return false;
         };
@@ -319,7 +322,8 @@ impl DeployState {
         } else {
             *next
         };
-        let users = plan.users_after(begun);
+        let seen = begun - usize::from(sent_nobody);
+        let users = plan.users_after(seen);
         let steps = plan.way_back(begun);
         let nothing_to_undo = steps.is_empty();
         self.running = None;
@@ -333,6 +337,15 @@ impl DeployState {
             self.phase = Phase::Closing { outcome };
         }
         true
+    }
+
+    /// Whether the running step is a shift whose first try failed: no user was
+    /// sent to the release. The way back is walked all the same, because the
+    /// answer may have been lost. A shift that was begun anew after a crash may
+    /// have sent users before.
+    fn is_refused_shift(&self, at: Cursor) -> bool {
+        let first = self.running.is_some_and(|running| running.attempt == 1);
+        first && matches!(self.step(at), Some(Step::Shift { .. }))
     }
 
     fn outcome_of_the_end(&self) -> Outcome {

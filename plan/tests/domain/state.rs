@@ -59,7 +59,7 @@ preflight: failed failed failed no_verdict aborted
 pull: failed failed failed no_verdict aborted
 start: failed failed failed no_verdict aborted
 gate: failed failed failed no_verdict aborted
-shift: rolled_back rolled_back rolled_back no_verdict aborted
+shift: failed failed failed no_verdict aborted
 watch: rolled_back rolled_back rolled_back no_verdict aborted
 prune: promoted promoted promoted promoted promoted
 ");
@@ -69,7 +69,7 @@ pull: failed failed failed no_verdict aborted
 retire: failed failed failed no_verdict aborted
 start: failed failed failed no_verdict aborted
 gate: failed failed failed no_verdict aborted
-shift: rolled_back rolled_back rolled_back no_verdict aborted
+shift: failed failed failed no_verdict aborted
 watch: rolled_back rolled_back rolled_back no_verdict aborted
 drain: promoted promoted promoted promoted promoted
 standby: promoted promoted promoted promoted promoted
@@ -95,6 +95,46 @@ drain: promoted promoted promoted promoted promoted
 standby: promoted promoted promoted promoted promoted
 prune: promoted promoted promoted promoted promoted
 ");
+}
+
+#[test]
+fn refused_shift_is_no_rollback_but_is_undone() {
+    for fate in [Fate::Fails, Fate::FailsLate] {
+        let mut host = after(&[1]);
+        let told = host.deploy_but(2, "shift", fate(FailureClass::Host));
+        assert_eq!(told.outcome, Outcome::Failed);
+        assert_eq!(
+            told.steps(),
+            "preflight pull start gate shift -shift -drain -retire"
+        );
+        // Nobody saw it: it is not judged.
+        assert_eq!(
+            host.told(),
+            "v1 serves, nobody stands by; run: v1; v1 proven, v2 unproven"
+        );
+    }
+}
+
+/// The try that died may have sent users.
+#[test]
+fn shift_that_fails_after_a_crash_is_a_rollback() {
+    for died in [Fate::Died, Fate::Crash] {
+        let mut host = after(&[1]);
+        let mut tries = 0;
+        let told = host.carry_out(&image(2), |at, step| match (at, step.name()) {
+            (Cursor::Forward(_), "shift") if tries == 0 => {
+                tries += 1;
+                died
+            }
+            (Cursor::Forward(_), "shift") => Fate::Fails(FailureClass::Host),
+            _ => Fate::Done,
+        });
+        assert_eq!(told.outcome, Outcome::RolledBack);
+        assert!(told.steps().ends_with("shift shift -shift -drain -retire"));
+    }
+    // Tried too often is in doubt as well.
+    let told = after(&[1]).deploy_but(2, "shift", Fate::Died);
+    assert_eq!(told.outcome, Outcome::RolledBack);
 }
 
 #[test]
