@@ -70,12 +70,23 @@ impl Patience {
     }
 }
 
+/// Whether a peer is on this host: at loopback, or at the very address it is
+/// connected to, as the host's own programs are with a listener that has no
+/// loopback address. The kernel lets no packet with one of its own addresses
+/// as the source in from outside.
+pub(crate) fn is_neighbour(peer: SocketAddr, local: Option<SocketAddr>) -> bool {
+    let peer = peer.ip().to_canonical();
+    peer.is_loopback() || local.is_some_and(|local| local.ip().to_canonical() == peer)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Client {
     /// Where it comes from.
     pub(crate) address: SocketAddr,
-    /// The same as targets are told it.
+    /// It comes from this host, see [`is_neighbour`].
+    pub(crate) neighbour: bool,
+    /// The address as targets are told it.
     pub(crate) forwarded_for: HeaderValue,
     /// Set when the peer must see a reset rather than an end.
     pub(crate) reset: Cell<bool>,
@@ -95,11 +106,17 @@ pub(crate) struct Client {
 
 impl Client {
     /// The record of a connection that was just accepted.
-    pub(crate) fn new(address: SocketAddr, clock: Rc<Clock>, patience: Patience) -> Self {
+    pub(crate) fn new(
+        address: SocketAddr,
+        neighbour: bool,
+        clock: Rc<Clock>,
+        patience: Patience,
+    ) -> Self {
         let text = address.ip().to_canonical().to_string();
         let now = clock.now();
         Self {
             address,
+            neighbour,
             forwarded_for: HeaderValue::from_str(&text)
                 .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
             reset: Cell::new(false),
@@ -229,5 +246,33 @@ impl Client {
                 waker.wake_by_ref();
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(peer: &str, local: &str, expected: bool) {
+        let local = local.parse().ok();
+        assert_eq!(
+            is_neighbour(peer.parse().unwrap(), local),
+            expected,
+            "{peer} at {local:?}"
+        );
+    }
+
+    #[test]
+    fn a_peer_at_loopback_or_at_our_own_address_is_on_this_host() {
+        check("127.0.0.1:50000", "127.0.0.1:80", true);
+        check("127.0.0.2:50000", "192.0.2.1:80", true);
+        check("[::1]:50000", "[::1]:80", true);
+        check("[::ffff:127.0.0.1]:50000", "unknown", true);
+        check("192.0.2.1:50000", "192.0.2.1:80", true);
+        check("[2001:db8::1]:50000", "[2001:db8::1]:80", true);
+        check("[::ffff:192.0.2.1]:50000", "192.0.2.1:80", true);
+        check("192.0.2.2:50000", "192.0.2.1:80", false);
+        check("[2001:db8::2]:50000", "[2001:db8::1]:80", false);
+        check("192.0.2.1:50000", "unknown", false);
     }
 }

@@ -99,8 +99,7 @@ fn prepare(
     mut parts: http::request::Parts,
     body: Incoming,
 ) -> (Errand, Request<RequestBody>) {
-    let probe =
-        client.address.ip().to_canonical().is_loopback() && headers::is_probe(&parts.headers);
+    let probe = client.neighbour && headers::is_probe(&parts.headers);
     headers::to_target(&mut parts.headers, &client.forwarded_for, || {
         worker.new_id()
     });

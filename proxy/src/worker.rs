@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::MissedTickBehavior;
 
 use crate::answer::After;
-use crate::client::{Client, Patience};
+use crate::client::{Client, Patience, is_neighbour};
 use crate::clock::{Clock, TICK, millis};
 use crate::connection;
 use crate::retry::Budgets;
@@ -168,7 +168,9 @@ impl Worker {
                     Ok(stream) => {
                         // Seated here and not in its task, so that a stop that comes
                         // next sees it.
-                        let seat = self.seat(address);
+                        let local = stream.local_addr().ok();
+                        let neighbour = is_neighbour(address, local);
+                        let seat = self.seat(address, neighbour);
                         tokio::task::spawn_local(connection::serve(seat, stream));
                     }
                     Err(error) => {
@@ -207,10 +209,11 @@ impl Worker {
     }
 
     /// A place for a client, held until it leaves.
-    fn seat(self: &Rc<Self>, address: SocketAddr) -> Seat {
+    fn seat(self: &Rc<Self>, address: SocketAddr, neighbour: bool) -> Seat {
         let number = self.next_client.get();
         self.next_client.set(number + 1);
-        let client = Rc::new(Client::new(address, Rc::clone(&self.clock), self.patience));
+        let clock = Rc::clone(&self.clock);
+        let client = Rc::new(Client::new(address, neighbour, clock, self.patience));
         self.clients.borrow_mut().insert(number, Rc::clone(&client));
         Seat {
             worker: Rc::clone(self),

@@ -19,8 +19,9 @@ pub const VERSION: u32 = 1;
 /// The largest frame: five hundred apps of a hundred targets fit well.
 pub const MAX_FRAME: usize = 8 * 1024 * 1024;
 
-/// The request header of a front-door probe. From a loopback address it makes
-/// the proxy name the answering pool in [`POOL_HEADER`]; it is never passed on.
+/// The request header of a front-door probe. From a loopback address, or from
+/// the address it is sent to, it makes the proxy name the answering pool in
+/// [`POOL_HEADER`]; it is never passed on.
 pub const PROBE_HEADER: &str = "x-cutover-probe";
 
 /// The answer header that tells a probe which pool answered.

@@ -43,7 +43,8 @@ pub(super) async fn knock(door: SocketAddr, host: &str, path: &str) -> Result<Kn
 }
 
 /// Where a listener is reached from its own host: one on all addresses, at
-/// loopback, from where alone the proxy answers a probe.
+/// loopback; one on a single address, there, and the kernel then sends from
+/// the same. From these two the proxy answers a probe.
 fn reachable(door: SocketAddr) -> SocketAddr {
     let ip = match door.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -158,6 +158,28 @@ fn a_probe_from_the_loopback_is_told_the_pool_and_nobody_else_is() {
 }
 
 #[test]
+fn a_probe_from_our_own_address_is_told_the_pool_too() {
+    // Sends nothing: the kernel picks the address that it would send from.
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    if socket.connect("192.0.2.200:9").is_err() {
+        // No network: nothing but loopback, which the test above is about.
+        return;
+    }
+    let own = socket.local_addr().unwrap().ip();
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Proxy::command(directory.path());
+    command.args(["--listen", &format!("{own}:0")]);
+    let proxy = Proxy::spawn(directory.path(), command);
+    let v1 = Backend::named("v1");
+    let addresses = [v1.address];
+    proxy.apply(shop("v1", &[("v1", &addresses)]));
+    let mut client = proxy.client();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nX-Cutover-Probe: 1\r\n\r\n");
+    let answer = client.read().unwrap();
+    assert_eq!(answer.field("x-cutover-pool"), Some("v1"));
+}
+
+#[test]
 fn what_the_target_is_told_of_the_client_is_ours() {
     let proxy = Proxy::start(&[]);
     let v1 = Backend::named("v1");
