@@ -1,8 +1,9 @@
 //! How the events of deploys change what is known of an app's releases.
 
-use crate::event::{Cursor, Event};
+use crate::event::{Cursor, Event, Failure, FailureClass};
+use crate::id::ReleaseNumber;
 use crate::outcome::Outcome;
-use crate::plan::Kind;
+use crate::plan::{Kind, Plan};
 use crate::release::{Releases, Standing};
 use crate::state::DeployState;
 use crate::step::Step;
@@ -61,13 +62,46 @@ fn ended(releases: &mut Releases, deploy: &DeployState, outcome: Outcome) {
             releases.judge(plan.release.number, Standing::Rejected);
         }
         (Kind::Deploy, _) => {}
-        // A person left this release, and the users left it too, however the
-        // rollback ended: no later rollback may lead back to it.
         (Kind::Rollback, _) if releases.serving == Some(plan.release.number) => {
             if let Some(left) = plan.from {
-                releases.judge(left, Standing::Rejected);
+                left_by_rollback(releases, deploy, plan, left);
             }
         }
+        // The users never left.
         (Kind::Rollback, _) => {}
+    }
+}
+
+/// What a rollback that moved the users teaches. One of two releases is
+/// rejected, so that the next rollback goes to the better one:
+///
+/// - the target, if its watch found it bad. The release that was left keeps its
+///   standing: it is the better of the two, whatever made the person leave it.
+/// - else the release that was left, also where the rollback was aborted or had
+///   no verdict: a person left it, and nothing says that the target is worse.
+///
+/// Right after the rollback its number alone keeps the left release from being
+/// a target, because it is above the one that serves. Only once a later deploy
+/// serves does the standing count.
+///
+/// A rollback that ends before its proof has retired nothing: what it meant to
+/// keep warm is warm.
+fn left_by_rollback(
+    releases: &mut Releases,
+    deploy: &DeployState,
+    plan: &Plan,
+    left: ReleaseNumber,
+) {
+    let target = plan.release.number;
+    let bad = |failure: &Failure| failure.class == FailureClass::Release;
+    if deploy.failure.as_ref().is_some_and(bad) {
+        releases.judge(target, Standing::Rejected);
+    } else {
+        releases.judge(left, Standing::Rejected);
+    }
+    let mut steps = plan.steps.iter().map(|planned| &planned.step);
+    let warm = steps.any(|step| matches!(step, Step::Standby { release } if *release == left));
+    if warm && !deploy.is_proven() {
+        releases.standby = Some(left);
     }
 }

@@ -46,7 +46,35 @@ fn rollback_that_fails_leaves_what_it_reached_serving() {
     let gate = check(&mut host.clone(), |h| h.rollback_but("gate", BAD));
     assert_snapshot!(gate, @"failed: v2 serves, v1 stands by; run: v1 v2; v1 proven, v2 proven");
     let watch = check(&mut host.clone(), |h| h.rollback_but("watch", BAD));
-    assert_snapshot!(watch, @"failed: v1 serves, nobody stands by; run: v1 v2; v1 proven, v2 rejected");
+    assert_snapshot!(watch, @"failed: v1 serves, v2 stands by; run: v1 v2; v1 rejected, v2 proven");
+    let unsure = Fate::Fails(FailureClass::NoVerdict);
+    let unsure = check(&mut host.clone(), |h| h.rollback_but("watch", unsure));
+    assert_snapshot!(unsure, @"no_verdict: v1 serves, v2 stands by; run: v1 v2; v1 proven, v2 rejected");
+    let blind = Fate::Fails(FailureClass::Host);
+    let blind = check(&mut host.clone(), |h| h.rollback_but("watch", blind));
+    assert_snapshot!(blind, @"failed: v1 serves, v2 stands by; run: v1 v2; v1 proven, v2 rejected");
+    let aborted = check(&mut host.clone(), |h| {
+        h.rollback_but("watch", Fate::Aborted)
+    });
+    assert_snapshot!(aborted, @"aborted: v1 serves, v2 stands by; run: v1 v2; v1 proven, v2 rejected");
+}
+
+#[test]
+fn rollback_from_a_broken_release_that_fails_leaves_no_standby() {
+    let mut host = Host::new();
+    host.deploy(1);
+    host.deploy(2);
+    host.set(2, Condition::Unhealthy);
+    assert_snapshot!(check(&mut host, |h| h.rollback_but("watch", BAD)), @"failed: v1 serves, nobody stands by; run: v1 v2; v1 rejected, v2 proven");
+}
+
+#[test]
+fn standby_that_could_not_be_kept_is_not_named() {
+    let mut host = Host::new();
+    host.deploy(1);
+    host.deploy(2);
+    let failed = Fate::Fails(FailureClass::Host);
+    assert_snapshot!(check(&mut host, |h| h.rollback_but("standby", failed)), @"promoted: v1 serves, nobody stands by; run: v1 v2; v1 proven, v2 rejected");
 }
 
 #[test]

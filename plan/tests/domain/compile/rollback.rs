@@ -105,9 +105,9 @@ fn rollback_passes_over_a_release_that_a_rollback_left() {
 }
 
 #[test]
-fn rollback_passes_over_a_release_that_a_failed_rollback_left() {
+fn rollback_passes_over_a_release_that_an_unfinished_rollback_left() {
     for (step, fate) in [
-        ("watch", Fate::Fails(FailureClass::Release)),
+        ("watch", Fate::Fails(FailureClass::Host)),
         ("watch", Fate::Fails(FailureClass::NoVerdict)),
         ("watch", Fate::Aborted),
     ] {
@@ -118,6 +118,23 @@ fn rollback_passes_over_a_release_that_a_failed_rollback_left() {
         let plan = host.plan(&Request::Rollback).unwrap();
         assert_eq!(plan.release.number, ReleaseNumber(1), "{fate:?}");
     }
+}
+
+#[test]
+fn rollback_passes_over_a_target_that_was_bad_and_goes_to_what_was_left_for_it() {
+    let mut host = after(&[1, 2]);
+    let bad = Fate::Fails(FailureClass::Release);
+    assert_eq!(host.rollback_but("watch", bad).outcome, Outcome::Failed);
+    // Not up again, although v1 is bad: that is for a person to decide.
+    let refused = Err(CompileError::NothingToRollBackTo);
+    assert_eq!(host.plan(&Request::Rollback), refused);
+    let mut later = host.clone();
+    later.deploy(3);
+    let plan = later.plan(&Request::Rollback).unwrap();
+    assert_eq!(plan.release.number, ReleaseNumber(2));
+    // The program that was left is deployed as a new release, as any other.
+    assert_eq!(host.deploy(2).outcome, Outcome::Promoted);
+    assert_eq!(host.routed, Some(ReleaseNumber(3)));
 }
 
 #[test]
