@@ -59,9 +59,12 @@ pub(super) fn bring_up(spec: &AppSpec, observed: &Observed, release: &Release) -
             Vec::new(),
         ),
     ];
-    // At most two releases are live, so everything but the serving one goes.
+    // At most two releases are live, so everything but the serving one goes. It
+    // may hold requests: of a drain that reached its deadline, or of a rollback
+    // that was aborted.
     for number in observed.present() {
         if Some(number) != observed.releases.serving {
+            steps.push(must(drain(spec, number), Vec::new()));
             steps.push(must(retire(spec, number), Vec::new()));
         }
     }
@@ -130,6 +133,7 @@ pub(super) fn leave(spec: &AppSpec, observed: &Observed, release: &Release) -> V
     if observed.is_healthy(release.number) {
         for number in observed.present() {
             if Some(number) != serving && number != release.number {
+                steps.push(tidy(drain(spec, number)));
                 steps.push(tidy(retire(spec, number)));
             }
         }

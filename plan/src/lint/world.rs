@@ -47,12 +47,14 @@ impl World {
         let proven = known
             .clone()
             .filter(|(_, k)| k.standing == Standing::Proven);
+        let undrained = live.keys().copied().chain(releases.serving).collect();
         Self {
             live,
             // What served until now passed its gate when it came; standby
             // releases must pass it again, because they may have died since.
             gated: releases.serving.into_iter().collect(),
-            undrained: releases.serving.into_iter().collect(),
+            // Also what serves no more may hold requests from when it did.
+            undrained,
             serving: releases.serving,
             served: releases.serving,
             good,
@@ -116,6 +118,7 @@ impl World {
                 }
                 self.live.remove(release);
                 self.gated.remove(release);
+                self.undrained.remove(release);
             }
             Step::Drain { release, .. } => {
                 if self.serving == Some(*release) {

@@ -85,14 +85,15 @@ shop: deploy v3 (image 3)
 v2 serves until v3 is healthy
   1. preflight engine, disk and memory
   2. pull      image 3
-  3. retire    v1: stop with 10s of grace, remove
-  4. start     v3 in blue
-  5. gate      v3 must answer GET / well 2 times in a row within 30s
-  6. shift     all new requests from v2 to v3
-  7. watch     v3 for 1m: at most 5% errors
-  8. drain     v2: wait up to 30s for its open requests
-  9. standby   v2 stays warm for a rollback
- 10. prune     images of the app, all but 3
+  3. drain     v1: wait up to 30s for its open requests
+  4. retire    v1: stop with 10s of grace, remove
+  5. start     v3 in blue
+  6. gate      v3 must answer GET / well 2 times in a row within 30s
+  7. shift     all new requests from v2 to v3
+  8. watch     v3 for 1m: at most 5% errors
+  9. drain     v2: wait up to 30s for its open requests
+ 10. standby   v2 stays warm for a rollback
+ 11. prune     images of the app, all but 3
 if it goes bad, it is taken back:
    - shift     all new requests from v3 to v2
    - drain     v3: wait up to 30s for its open requests
@@ -167,14 +168,15 @@ shop: deploy v3 (image 3)
 v2 serves but does not answer: no way back to it
   1. preflight engine, disk and memory
   2. pull      image 3
-  3. retire    v1: stop with 10s of grace, remove
-  4. start     v3 in blue
-  5. gate      v3 must answer GET / well 2 times in a row within 30s
-  6. shift     all new requests from v2 to v3
-  7. watch     v3 for 1m: at most 5% errors
-  8. drain     v2: wait up to 30s for its open requests
-  9. retire    v2: stop with 10s of grace, remove
- 10. prune     images of the app, all but 3
+  3. drain     v1: wait up to 30s for its open requests
+  4. retire    v1: stop with 10s of grace, remove
+  5. start     v3 in blue
+  6. gate      v3 must answer GET / well 2 times in a row within 30s
+  7. shift     all new requests from v2 to v3
+  8. watch     v3 for 1m: at most 5% errors
+  9. drain     v2: wait up to 30s for its open requests
+ 10. retire    v2: stop with 10s of grace, remove
+ 11. prune     images of the app, all but 3
 if it goes bad, it stays: there is no better release
 ");
 }
@@ -189,16 +191,19 @@ shop: deploy v10 (image 3)
 v2 serves until v10 is healthy
   1. preflight engine, disk and memory
   2. pull      image 3
-  3. retire    v1: stop with 10s of grace, remove
-  4. retire    v7: stop with 10s of grace, remove
-  5. retire    v9: stop with 10s of grace, remove
-  6. start     v10 in blue
-  7. gate      v10 must answer GET / well 2 times in a row within 30s
-  8. shift     all new requests from v2 to v10
-  9. watch     v10 for 1m: at most 5% errors
- 10. drain     v2: wait up to 30s for its open requests
- 11. standby   v2 stays warm for a rollback
- 12. prune     images of the app, all but 3
+  3. drain     v1: wait up to 30s for its open requests
+  4. retire    v1: stop with 10s of grace, remove
+  5. drain     v7: wait up to 30s for its open requests
+  6. retire    v7: stop with 10s of grace, remove
+  7. drain     v9: wait up to 30s for its open requests
+  8. retire    v9: stop with 10s of grace, remove
+  9. start     v10 in blue
+ 10. gate      v10 must answer GET / well 2 times in a row within 30s
+ 11. shift     all new requests from v2 to v10
+ 12. watch     v10 for 1m: at most 5% errors
+ 13. drain     v2: wait up to 30s for its open requests
+ 14. standby   v2 stays warm for a rollback
+ 15. prune     images of the app, all but 3
 if it goes bad, it is taken back:
    - shift     all new requests from v10 to v2
    - drain     v10: wait up to 30s for its open requests
@@ -289,6 +294,7 @@ fn way_back_undoes_what_was_begun_and_nothing_else() {
 nothing: NeverCame, -
 preflight: NeverCame, -
 pull: NeverCame, -
+drain: NeverCame, -
 retire: NeverCame, -
 start: NeverCame, retire
 gate: NeverCame, retire
@@ -323,6 +329,7 @@ prune: Stay, -
 nothing: NeverCame, -
 preflight: NeverCame, -
 pull: NeverCame, -
+drain: NeverCame, -
 retire: NeverCame, -
 start: NeverCame, retire
 gate: NeverCame, retire

@@ -43,9 +43,12 @@ fn after_two() -> Host {
     host
 }
 
+/// The last such step: of two drains, that of the release that served.
 fn at(plan: &Plan, name: &str) -> usize {
     let mut steps = plan.steps.iter();
-    steps.position(|p| p.step.name() == name).expect("the step")
+    steps
+        .rposition(|p| p.step.name() == name)
+        .expect("the step")
 }
 
 fn cut(plan: &mut Plan, name: &str) -> PlannedStep {
@@ -81,9 +84,9 @@ fn shift_before_the_gate() {
         let (gate, shift) = (at(plan, "gate"), at(plan, "shift"));
         plan.steps.swap(gate, shift);
     };
-    assert_snapshot!(third(spoil), @"invariant 2, step 5: requests go to v3, which has not passed its gate");
+    assert_snapshot!(third(spoil), @"invariant 2, step 6: requests go to v3, which has not passed its gate");
     let none = third(|plan| drop(cut(plan, "gate")));
-    assert_snapshot!(none, @"invariant 2, step 5: requests go to v3, which has not passed its gate");
+    assert_snapshot!(none, @"invariant 2, step 6: requests go to v3, which has not passed its gate");
 }
 
 #[test]
@@ -93,8 +96,8 @@ fn gate_of_a_release_that_does_not_run() {
         plan.steps.swap(start, gate);
     };
     assert_snapshot!(third(spoil), @r"
-invariant 2, step 4: v3 is gated before it is started
-invariant 2, step 6: requests go to v3, which has not passed its gate
+invariant 2, step 5: v3 is gated before it is started
+invariant 2, step 7: requests go to v3, which has not passed its gate
 ");
 }
 
@@ -107,7 +110,7 @@ fn gate_that_asks_for_nothing() {
             }
         });
     };
-    assert_snapshot!(third(spoil), @"invariant 2, step 5: v3 passes its gate without an answer");
+    assert_snapshot!(third(spoil), @"invariant 2, step 6: v3 passes its gate without an answer");
 }
 
 #[test]
@@ -123,7 +126,7 @@ fn failed_step_before_the_proof_that_is_shrugged_off() {
 #[test]
 fn failed_step_after_the_proof_that_takes_the_release_back() {
     let spoil = |plan: &mut Plan| set(plan, "prune", |step| step.if_fails = IfFails::Undo);
-    assert_snapshot!(third(spoil), @"invariant 5, step 10: a failed prune takes back a release that has proved itself");
+    assert_snapshot!(third(spoil), @"invariant 5, step 11: a failed prune takes back a release that has proved itself");
 }
 
 #[test]
@@ -133,10 +136,10 @@ fn retire_while_it_serves() {
         plan.steps.insert(gate, retire(V2));
     };
     assert_snapshot!(third(spoil), @r"
-invariant 2, step 5: v2 is stopped while requests go to it
-invariant 2, way back 1 from step 7: requests go to v2, which does not run
+invariant 2, step 6: v2 is stopped while requests go to it
 invariant 2, way back 1 from step 8: requests go to v2, which does not run
-invariant 3, step 10: v2 cannot stand by: it does not run
+invariant 2, way back 1 from step 9: requests go to v2, which does not run
+invariant 3, step 11: v2 cannot stand by: it does not run
 ");
 }
 
@@ -150,7 +153,21 @@ fn retire_before_the_drain() {
         let prune = at(plan, "prune");
         plan.steps.insert(prune, step);
     };
-    assert_snapshot!(third(spoil), @"invariant 2, step 8: v2 is stopped before it is drained");
+    assert_snapshot!(third(spoil), @"invariant 2, step 9: v2 is stopped before it is drained");
+}
+
+/// It may hold requests from when it served.
+#[test]
+fn retire_of_a_standby_before_its_drain() {
+    let spoil = |plan: &mut Plan| {
+        let first = plan.steps.iter().position(|p| p.step.name() == "drain");
+        plan.steps.remove(first.expect("a drain"));
+    };
+    assert_snapshot!(third(spoil), @"invariant 2, step 3: v1 is stopped before it is drained");
+    let mut host = after_two();
+    host.add(7, Slot::Blue, Condition::Healthy);
+    let orphan = |plan: &mut Plan| drop(cut(plan, "drain"));
+    assert_snapshot!(check(&host, &Request::Rollback, orphan), @"invariant 2, step 6: v7 is stopped before it is drained");
 }
 
 #[test]
@@ -163,8 +180,8 @@ fn way_back_that_retires_before_it_drains() {
         });
     };
     assert_snapshot!(third(spoil), @r"
-invariant 2, way back 2 from step 6: v3 is stopped before it is drained
 invariant 2, way back 2 from step 7: v3 is stopped before it is drained
+invariant 2, way back 2 from step 8: v3 is stopped before it is drained
 ");
 }
 
@@ -176,7 +193,7 @@ fn drain_while_it_serves() {
         let gate = at(plan, "gate");
         plan.steps.insert(gate, drain);
     };
-    assert_snapshot!(third(spoil), @"invariant 2, step 5: v2 is drained while requests go to it");
+    assert_snapshot!(third(spoil), @"invariant 2, step 6: v2 is drained while requests go to it");
 }
 
 #[test]
@@ -190,7 +207,7 @@ fn old_release_retired_before_the_new_one_is_proven() {
         plan.steps.insert(watch + 1, retire(V2));
     };
     assert_snapshot!(third(spoil), @r"
-invariant 2, way back 1 from step 8: requests go to v2, which does not run
+invariant 2, way back 1 from step 10: requests go to v2, which does not run
 invariant 2, way back 1 from step 9: requests go to v2, which does not run
 ");
 }
@@ -201,8 +218,8 @@ fn three_live_releases() {
     host.set(1, Condition::Healthy);
     let spoil = |plan: &mut Plan| drop(cut(plan, "retire"));
     assert_snapshot!(check(&host, &image(3), spoil), @r"
-invariant 3, step 3: v3 starts in blue, where v1 runs
-invariant 3, step 3: v3 would be live release number 3
+invariant 3, step 4: v3 starts in blue, where v1 runs
+invariant 3, step 4: v3 would be live release number 3
 invariant 3, the end: 3 releases are left live
 ");
 }
@@ -224,7 +241,7 @@ fn start_where_the_serving_release_runs() {
             }
         });
     };
-    assert_snapshot!(third(spoil), @"invariant 3, step 4: v3 starts in green, where v2 runs");
+    assert_snapshot!(third(spoil), @"invariant 3, step 5: v3 starts in green, where v2 runs");
 }
 
 #[test]
@@ -250,12 +267,12 @@ fn waits_without_an_end_or_of_no_time() {
     };
     assert_eq!(gate(day), "");
     assert_eq!(watch(day), "");
-    assert_snapshot!(gate(2 * day), @"invariant 10, step 5: gate has no sane deadline");
-    assert_snapshot!(gate(Duration::ZERO), @"invariant 10, step 5: gate has no sane deadline");
-    assert_snapshot!(gate(Duration::MAX), @"invariant 10, step 5: gate has no sane deadline");
-    assert_snapshot!(watch(2 * day), @"invariant 10, step 7: watch has no sane deadline");
-    assert_snapshot!(watch(Duration::ZERO), @"invariant 10, step 7: watch has no sane deadline");
-    assert_snapshot!(watch(Duration::MAX), @"invariant 10, step 7: watch has no sane deadline");
+    assert_snapshot!(gate(2 * day), @"invariant 10, step 6: gate has no sane deadline");
+    assert_snapshot!(gate(Duration::ZERO), @"invariant 10, step 6: gate has no sane deadline");
+    assert_snapshot!(gate(Duration::MAX), @"invariant 10, step 6: gate has no sane deadline");
+    assert_snapshot!(watch(2 * day), @"invariant 10, step 8: watch has no sane deadline");
+    assert_snapshot!(watch(Duration::ZERO), @"invariant 10, step 8: watch has no sane deadline");
+    assert_snapshot!(watch(Duration::MAX), @"invariant 10, step 8: watch has no sane deadline");
     let drain = third(|plan| {
         set(plan, "drain", |drain| {
             if let Step::Drain { deadline, .. } = &mut drain.step {
@@ -263,7 +280,7 @@ fn waits_without_an_end_or_of_no_time() {
             }
         });
     });
-    assert_snapshot!(drain, @"invariant 10, step 8: drain has no sane deadline");
+    assert_snapshot!(drain, @"invariant 10, step 9: drain has no sane deadline");
 }
 
 #[test]
@@ -272,7 +289,7 @@ fn more_steps_than_any_strategy_needs() {
         let pull = plan.steps[1].clone();
         plan.steps.splice(1..1, vec![pull; 200]);
     };
-    assert_snapshot!(third(spoil), @"invariant 10, the plan: 210 steps, at most 128");
+    assert_snapshot!(third(spoil), @"invariant 10, the plan: 211 steps, at most 128");
 }
 
 #[test]
@@ -285,7 +302,7 @@ fn shift_that_takes_requests_from_the_wrong_release() {
             };
         });
     };
-    assert_snapshot!(third(spoil), @"invariant 2, step 6: requests are taken from a release that does not have them");
+    assert_snapshot!(third(spoil), @"invariant 2, step 7: requests are taken from a release that does not have them");
 }
 
 #[test]
@@ -295,7 +312,7 @@ fn standby_that_does_not_run() {
             standby.step = Step::Standby { release: V1 }
         });
     };
-    assert_snapshot!(third(spoil), @"invariant 3, step 9: v1 cannot stand by: it does not run");
+    assert_snapshot!(third(spoil), @"invariant 3, step 10: v1 cannot stand by: it does not run");
 }
 
 #[test]
@@ -305,5 +322,5 @@ fn prune_of_an_image_that_runs() {
             prune.step = Step::Prune { keep: Vec::new() };
         });
     };
-    assert_snapshot!(third(spoil), @"invariant 6, step 10: the image of v2 is removed while it runs");
+    assert_snapshot!(third(spoil), @"invariant 6, step 11: the image of v2 is removed while it runs");
 }

@@ -66,6 +66,7 @@ prune: promoted promoted promoted promoted promoted
     assert_snapshot!(check(&after(&[1, 2]), &image(3)), @r"
 preflight: failed failed failed no_verdict aborted
 pull: failed failed failed no_verdict aborted
+drain: failed failed failed no_verdict aborted
 retire: failed failed failed no_verdict aborted
 start: failed failed failed no_verdict aborted
 gate: failed failed failed no_verdict aborted
@@ -78,6 +79,7 @@ prune: promoted promoted promoted promoted promoted
     assert_snapshot!(check(&broken(), &image(3)), @r"
 preflight: failed failed failed no_verdict aborted
 pull: failed failed failed no_verdict aborted
+drain: failed failed failed no_verdict aborted
 retire: failed failed failed no_verdict aborted
 start: failed failed failed no_verdict aborted
 gate: failed failed failed no_verdict aborted

@@ -30,7 +30,7 @@ fn warm_rollback_retires_orphans_once_it_has_proved_itself() {
     let mut host = after(&[1, 2]);
     host.add(7, Slot::Blue, Condition::Healthy);
     let steps = host.rollback().steps();
-    assert_eq!(steps, "gate shift watch drain standby retire prune");
+    assert_eq!(steps, "gate shift watch drain standby drain retire prune");
     assert_snapshot!(host.told(), @"v1 serves, v2 stands by; run: v1 v2; v1 proven, v2 rejected");
 }
 
@@ -43,14 +43,15 @@ shop: roll back to v1 (image 1)
 v1 must be started again
   1. preflight engine, disk and memory
   2. pull      image 1
-  3. retire    v1: stop with 10s of grace, remove
-  4. start     v1 in blue
-  5. gate      v1 must answer GET / well 2 times in a row within 30s
-  6. shift     all new requests from v2 to v1
-  7. watch     v1 for 1m: at most 5% errors
-  8. drain     v2: wait up to 30s for its open requests
-  9. standby   v2 stays warm for a rollback
- 10. prune     images of the app, all but 2
+  3. drain     v1: wait up to 30s for its open requests
+  4. retire    v1: stop with 10s of grace, remove
+  5. start     v1 in blue
+  6. gate      v1 must answer GET / well 2 times in a row within 30s
+  7. shift     all new requests from v2 to v1
+  8. watch     v1 for 1m: at most 5% errors
+  9. drain     v2: wait up to 30s for its open requests
+ 10. standby   v2 stays warm for a rollback
+ 11. prune     images of the app, all but 2
 if it goes bad, it stays: there is no better release
 ");
 }

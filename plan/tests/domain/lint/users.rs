@@ -59,9 +59,9 @@ fn watch_without_the_users() {
         plan.steps.swap(shift, watch);
     };
     assert_snapshot!(third(spoil), @r"
-invariant 5, step 6: v3 is watched without the users
-invariant 5, step 7: a failed shift takes back a release that has proved itself
-invariant 5, step 7: users are sent on after the last watch
+invariant 5, step 7: v3 is watched without the users
+invariant 5, step 8: a failed shift takes back a release that has proved itself
+invariant 5, step 8: users are sent on after the last watch
 ");
 }
 
@@ -70,11 +70,12 @@ fn success_without_a_watch_or_without_users() {
     assert_snapshot!(third(|plan| drop(cut(plan, "watch"))), @r"
 invariant 5, step 1: a failed preflight takes back a release that has proved itself
 invariant 5, step 2: a failed pull takes back a release that has proved itself
-invariant 5, step 3: a failed retire takes back a release that has proved itself
-invariant 5, step 4: a failed start takes back a release that has proved itself
-invariant 5, step 5: a failed gate takes back a release that has proved itself
-invariant 5, step 6: a failed shift takes back a release that has proved itself
-invariant 5, step 6: users are sent on after the last watch
+invariant 5, step 3: a failed drain takes back a release that has proved itself
+invariant 5, step 4: a failed retire takes back a release that has proved itself
+invariant 5, step 5: a failed start takes back a release that has proved itself
+invariant 5, step 6: a failed gate takes back a release that has proved itself
+invariant 5, step 7: a failed shift takes back a release that has proved itself
+invariant 5, step 7: users are sent on after the last watch
 invariant 5, the end: v3 was never watched
 ");
     assert_snapshot!(third(|plan| plan.steps.clear()), @r"
@@ -100,12 +101,12 @@ fn withdraw_while_a_good_release_lives() {
         plan.steps.insert(gate, must(none));
     };
     assert_snapshot!(third(spoil), @r"
-invariant 2, step 7: requests are taken from a release that does not have them
-invariant 3, step 5: no release serves although a good one lives
-invariant 3, the way back from step 5: no release serves although one did before
-invariant 3, the way back from step 5: the good release before does not serve again
+invariant 2, step 8: requests are taken from a release that does not have them
+invariant 3, step 6: no release serves although a good one lives
 invariant 3, the way back from step 6: no release serves although one did before
 invariant 3, the way back from step 6: the good release before does not serve again
+invariant 3, the way back from step 7: no release serves although one did before
+invariant 3, the way back from step 7: the good release before does not serve again
 ");
 }
 
@@ -113,8 +114,8 @@ invariant 3, the way back from step 6: the good release before does not serve ag
 fn way_back_that_leaves_nobody_good_serving() {
     let stay = third(|plan| set(plan, "shift", |shift| shift.undo = Undo::Stay));
     assert_snapshot!(stay, @r"
-invariant 3, the way back from step 6: the good release before does not serve again
 invariant 3, the way back from step 7: the good release before does not serve again
+invariant 3, the way back from step 8: the good release before does not serve again
 ");
     let withdraw = |plan: &mut Plan| {
         set(plan, "shift", |shift| {
@@ -127,23 +128,23 @@ invariant 3, the way back from step 7: the good release before does not serve ag
         });
     };
     assert_snapshot!(third(withdraw), @r"
-invariant 3, the way back from step 6: no release serves although one did before
-invariant 3, the way back from step 6: the good release before does not serve again
 invariant 3, the way back from step 7: no release serves although one did before
 invariant 3, the way back from step 7: the good release before does not serve again
-invariant 3, way back 1 from step 6: no release serves although a good one lives
+invariant 3, the way back from step 8: no release serves although one did before
+invariant 3, the way back from step 8: the good release before does not serve again
 invariant 3, way back 1 from step 7: no release serves although a good one lives
+invariant 3, way back 1 from step 8: no release serves although a good one lives
 ");
     // Where the release before is broken as well, the new one must stay.
     let mut broken = after_two();
     broken.set(2, Condition::Unhealthy);
     assert_snapshot!(check(&broken, &image(3), withdraw_or_back(None)), @r"
-invariant 3, the way back from step 6: no release serves although one did before
 invariant 3, the way back from step 7: no release serves although one did before
+invariant 3, the way back from step 8: no release serves although one did before
 ");
     assert_snapshot!(check(&broken, &image(3), withdraw_or_back(Some(V2))), @r"
-invariant 3, way back 1 from step 6: requests go back to v2, which does not answer
 invariant 3, way back 1 from step 7: requests go back to v2, which does not answer
+invariant 3, way back 1 from step 8: requests go back to v2, which does not answer
 ");
 }
 
@@ -192,10 +193,11 @@ fn plan_of_another_world() {
     later.deploy_but(3, "gate", Fate::Fails(FailureClass::Release));
     later.rollback();
     assert_snapshot!(told(&plan, &later), @r"
-invariant 2, step 3: v1 is stopped while requests go to it
-invariant 2, step 6: requests are taken from a release that does not have them
-invariant 2, way back 1 from step 6: requests go to v2, which has not passed its gate
+invariant 2, step 3: v1 is drained while requests go to it
+invariant 2, step 4: v1 is stopped while requests go to it
+invariant 2, step 7: requests are taken from a release that does not have them
 invariant 2, way back 1 from step 7: requests go to v2, which has not passed its gate
+invariant 2, way back 1 from step 8: requests go to v2, which has not passed its gate
 invariant 3, the plan: it takes over from a release that does not serve
 ");
 }
@@ -211,5 +213,5 @@ fn users_sent_on_after_the_last_watch() {
         shift.if_fails = IfFails::GoOn;
         plan.steps.push(shift);
     };
-    assert_snapshot!(third(spoil), @"invariant 5, step 11: users are sent on after the last watch");
+    assert_snapshot!(third(spoil), @"invariant 5, step 12: users are sent on after the last watch");
 }
