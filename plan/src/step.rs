@@ -239,9 +239,16 @@ impl fmt::Display for Step {
                     "{release} for {window}: at most {} errors",
                     rule.max_error_rate
                 )?;
-                match rule.max_latency_p99 {
-                    Some(p99) => write!(f, ", p99 at most {}", render_duration(p99)),
-                    None => Ok(()),
+                if let Some(p99) = rule.max_latency_p99 {
+                    write!(f, ", p99 at most {}", render_duration(p99))?;
+                }
+                let then = match rule.on_no_verdict {
+                    OnNoVerdict::Promote => "it stays",
+                    OnNoVerdict::Rollback => "it goes back, where there is a way back",
+                };
+                match rule.min_requests.max(1) {
+                    1 => write!(f, "; without a request {then}"),
+                    enough => write!(f, "; with fewer than {enough} requests {then}"),
                 }
             }
             Self::Drain { release, deadline } => {

@@ -7,7 +7,7 @@ use cutover_plan::event::FailureClass;
 use cutover_plan::id::{ImageReference, ReleaseNumber, Slot};
 use cutover_plan::observed::Condition;
 use cutover_plan::outcome::Outcome;
-use cutover_plan::spec::{Bytes, Rate};
+use cutover_plan::spec::{Bytes, OnNoVerdict, Rate};
 use cutover_plan::step::Step;
 use insta::assert_snapshot;
 
@@ -44,7 +44,7 @@ first release: nothing to compare with, nothing to keep
   3. start     v1 in blue
   4. gate      v1 must answer GET / well 2 times in a row within 30s
   5. shift     all requests to v1
-  6. watch     v1 for 1m: at most 5% errors
+  6. watch     v1 for 1m: at most 5% errors; with fewer than 20 requests it stays
   7. prune     images of the app, all but 1
 if it goes bad, it is taken back:
    - shift     withdraw the route: no release is left
@@ -67,7 +67,7 @@ v1 serves until v2 is healthy
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
   5. shift     all new requests from v1 to v2
-  6. watch     v2 for 1m: at most 1% errors, p99 at most 800ms
+  6. watch     v2 for 1m: at most 1% errors, p99 at most 800ms; with fewer than 20 requests it stays
   7. drain     v1: wait up to 30s for its open requests
   8. standby   v1 stays warm for a rollback
   9. prune     images of the app, all but 2
@@ -76,6 +76,22 @@ if it goes bad, it is taken back:
    - drain     v2: wait up to 30s for its open requests
    - retire    v2: stop with 10s of grace, remove
 ");
+}
+
+#[test]
+fn watch_tells_what_happens_without_a_verdict() {
+    let check = |min_requests, on_no_verdict| {
+        let mut host = after(&[1]);
+        host.spec.watch.min_requests = min_requests;
+        host.spec.watch.on_no_verdict = on_no_verdict;
+        let plan = check(&host, &image(2));
+        let line = plan.lines().find(|line| line.contains("watch"));
+        line.expect("a watch").to_owned()
+    };
+    assert_snapshot!(check(20, OnNoVerdict::Promote), @"  6. watch     v2 for 1m: at most 5% errors; with fewer than 20 requests it stays");
+    assert_snapshot!(check(500, OnNoVerdict::Rollback), @"  6. watch     v2 for 1m: at most 5% errors; with fewer than 500 requests it goes back, where there is a way back");
+    assert_snapshot!(check(1, OnNoVerdict::Promote), @"  6. watch     v2 for 1m: at most 5% errors; without a request it stays");
+    assert_snapshot!(check(0, OnNoVerdict::Rollback), @"  6. watch     v2 for 1m: at most 5% errors; without a request it goes back, where there is a way back");
 }
 
 #[test]
@@ -90,7 +106,7 @@ v2 serves until v3 is healthy
   5. start     v3 in blue
   6. gate      v3 must answer GET / well 2 times in a row within 30s
   7. shift     all new requests from v2 to v3
-  8. watch     v3 for 1m: at most 5% errors
+  8. watch     v3 for 1m: at most 5% errors; with fewer than 20 requests it stays
   9. drain     v2: wait up to 30s for its open requests
  10. standby   v2 stays warm for a rollback
  11. prune     images of the app, all but 3
@@ -173,7 +189,7 @@ v2 serves but does not answer: no way back to it
   5. start     v3 in blue
   6. gate      v3 must answer GET / well 2 times in a row within 30s
   7. shift     all new requests from v2 to v3
-  8. watch     v3 for 1m: at most 5% errors
+  8. watch     v3 for 1m: at most 5% errors; with fewer than 20 requests it stays
   9. drain     v2: wait up to 30s for its open requests
  10. retire    v2: stop with 10s of grace, remove
  11. prune     images of the app, all but 3
@@ -200,7 +216,7 @@ v2 serves until v10 is healthy
   9. start     v10 in blue
  10. gate      v10 must answer GET / well 2 times in a row within 30s
  11. shift     all new requests from v2 to v10
- 12. watch     v10 for 1m: at most 5% errors
+ 12. watch     v10 for 1m: at most 5% errors; with fewer than 20 requests it stays
  13. drain     v2: wait up to 30s for its open requests
  14. standby   v2 stays warm for a rollback
  15. prune     images of the app, all but 3

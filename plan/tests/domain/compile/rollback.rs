@@ -17,7 +17,7 @@ shop: roll back to v1 (image 1)
 v1 is still warm beside v2
   1. gate      v1 must answer GET / well 2 times in a row within 30s
   2. shift     all new requests from v2 to v1
-  3. watch     v1 for 1m: at most 5% errors
+  3. watch     v1 for 1m: at most 5% errors; with fewer than 20 requests it stays
   4. drain     v2: wait up to 30s for its open requests
   5. standby   v2 stays warm for a rollback
   6. prune     images of the app, all but 2
@@ -48,7 +48,7 @@ v1 must be started again
   5. start     v1 in blue
   6. gate      v1 must answer GET / well 2 times in a row within 30s
   7. shift     all new requests from v2 to v1
-  8. watch     v1 for 1m: at most 5% errors
+  8. watch     v1 for 1m: at most 5% errors; with fewer than 20 requests it stays
   9. drain     v2: wait up to 30s for its open requests
  10. standby   v2 stays warm for a rollback
  11. prune     images of the app, all but 2
@@ -65,7 +65,7 @@ shop: roll back to v1 (image 1)
 v1 is still warm beside v2
   1. gate      v1 must answer GET / well 2 times in a row within 30s
   2. shift     all new requests from v2 to v1
-  3. watch     v1 for 1m: at most 5% errors
+  3. watch     v1 for 1m: at most 5% errors; with fewer than 20 requests it stays
   4. drain     v2: wait up to 30s for its open requests
   5. retire    v2: stop with 10s of grace, remove
   6. prune     images of the app, all but 2
