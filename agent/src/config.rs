@@ -3,7 +3,8 @@
 //! and all mistakes are told at once.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use cutover_plan::spec::reader::{self, Fault, Table, Value};
 use cutover_plan::spec::{self, AppSpec};
 use cutover_wire::signature::Secret;
 
+use crate::docker::Docker;
 use crate::fingerprint;
 use crate::github::Credentials;
 use crate::github::Options as GithubOptions;
@@ -60,6 +62,8 @@ pub struct History {
 /// The shortest time that calls are remembered: twice the tolerance of
 /// signatures, so that none can be repeated after it was forgotten.
 const SHORTEST_HISTORY: Duration = Duration::from_secs(2 * 300);
+/// The longest file that is read: far more than any of them has to say.
+const MAX_FILE: u64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// `agent.toml`, as it is written.
@@ -131,8 +135,8 @@ fn written(root: &mut Table<'_>) -> Option<Written> {
     let socket = root.or_default("socket", default("/run/cutover/agent.sock"), path);
     let socket_group = root.optional("socket_group", |v| v.integer(0..=u32::MAX));
     let proxy = root.or_default("proxy_socket", default("/run/cutover/proxy.sock"), path);
-    let docker = root.optional("docker", Value::string);
-    let state = root.or_default("state", default("/var/lib/cutover"), path);
+    let docker = root.optional("docker", |v| v.parse(engine));
+    let state = root.or_default("state", default("/var/lib/cutover"), |v| v.parse(folder));
     let history = root.table("history", |history| {
         let deploys = history.or_default("deploys", 100, |v| v.integer(1..=100_000));
         let age = history.or_default("age", 90 * DAY, |v| {
@@ -195,8 +199,55 @@ fn absolute(text: &str) -> Result<PathBuf, Fault> {
     }
 }
 
+/// A folder that is there, or can be made.
+fn folder(text: &str) -> Result<PathBuf, Fault> {
+    let path = absolute(text)?;
+    match fs::metadata(&path) {
+        Ok(found) if !found.is_dir() => {
+            Err(Fault::new("is no folder").hint("name the folder that the journal is in"))
+        }
+        // What keeps the agent out of it, the journal tells when it is opened.
+        _ => Ok(path),
+    }
+}
+
+fn engine(text: &str) -> Result<String, Fault> {
+    match Docker::connect(Some(text)) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(Fault::new("is no address of a container engine")
+            .hint("write unix:///path/to/docker.sock or tcp://127.0.0.1:2375")),
+    }
+}
+
+/// Reads a file that is not longer than [`MAX_FILE`]: some never end.
 fn read_text(path: &Path) -> Result<String, String> {
-    fs::read_to_string(path).map_err(|error| format!("{}: cannot be read: {error}", path.display()))
+    let name = path.display();
+    let unreadable = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::IsADirectory => " (hint: it is a folder, name a file)",
+            io::ErrorKind::NotFound => " (hint: make it, or correct the path)",
+            io::ErrorKind::PermissionDenied => {
+                " (hint: the user whom the agent runs as must be able to read it)"
+            }
+            _ => "",
+        };
+        format!("{name}: cannot be read: {error}{hint}")
+    };
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(unreadable)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!(
+            "{name}: is longer than 1 MiB (hint: is it the right file?)"
+        ));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let byte = error.utf8_error().valid_up_to();
+        format!(
+            "{name}: byte {byte} is not UTF-8 (hint: save it as UTF-8 text; a secret as what openssl rand -base64 32 prints)"
+        )
+    })
 }
 
 fn secrets(files: &[PathBuf], mistakes: &mut Vec<String>) -> Vec<Secret> {
@@ -278,17 +329,31 @@ fn check_claims(apps: &BTreeMap<AppName, AppSpec>, mistakes: &mut Vec<String>) {
 }
 
 fn check_credentials(credentials: &Credentials, mistakes: &mut Vec<String>) {
-    let file = match credentials {
-        Credentials::Token { file } => file,
-        Credentials::App { key_file, .. } => key_file,
+    let (file, is_key) = match credentials {
+        Credentials::Token { file } => (file, false),
+        Credentials::App { key_file, .. } => (key_file, true),
     };
     match read_text(file) {
         Ok(text) if text.trim().is_empty() => {
             mistakes.push(format!("{}: is empty", file.display()));
         }
+        Ok(text) if is_key && !is_private_key(&text) => mistakes.push(format!(
+            "{}: is no private key (hint: it is the .pem file that GitHub gives for the App, with -----BEGIN RSA PRIVATE KEY----- in its first line)",
+            file.display()
+        )),
         Ok(_) => {}
         Err(mistake) => mistakes.push(mistake),
     }
+}
+
+/// Whether a text looks like a key in PEM; whether it is one, its use tells.
+fn is_private_key(text: &str) -> bool {
+    let marked = |line: &str, mark: &str| {
+        let rest = line.trim().strip_prefix(mark);
+        rest.is_some_and(|kind| kind.ends_with("PRIVATE KEY-----"))
+    };
+    let mut lines = text.lines();
+    lines.any(|line| marked(line, "-----BEGIN ")) && lines.any(|line| marked(line, "-----END "))
 }
 
 #[cfg(test)]
@@ -437,5 +502,68 @@ mod tests {
             &host.agent("listen = \"nowhere\"\nlisten_to = 1\n"),
         );
         host.check(&["no address", "listen_to"]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_short_text_is_told_as_such() {
+        let host = Host::new();
+        let agent = |secret: &str| {
+            let apps = host.path("apps");
+            format!(
+                "secret_files = [\"{secret}\"]\napps = \"{}\"\n",
+                apps.display()
+            )
+        };
+        host.write("agent.toml", &agent("/dev/zero"));
+        host.check(&["/dev/zero: is longer than 1 MiB (hint: "]);
+        host.write("agent.toml", &agent("/dev"));
+        host.check(&["it is a folder, name a file"]);
+        host.write("agent.toml", &agent("/does/not/exist"));
+        host.check(&["correct the path"]);
+        host.write("agent.toml", &host.agent(""));
+        fs::write(host.path("secret"), b"hunter2\xffhunter2").unwrap();
+        host.check(&["secret: byte 7 is not UTF-8 (hint: save it as UTF-8"]);
+        let long = "s".repeat(usize::try_from(MAX_FILE).unwrap());
+        fs::write(host.path("apps/shop.toml"), format!("#{long}")).unwrap();
+        host.write("secret", &"s".repeat(32));
+        host.check(&["shop.toml: is longer than 1 MiB"]);
+    }
+
+    #[test]
+    fn what_only_the_start_would_find_is_found_here() {
+        let host = Host::new();
+        let check = |more: &str, expected: &[&str]| {
+            host.write("agent.toml", &host.agent(more));
+            host.check(expected);
+        };
+        check(
+            "docker = \"podman\"\n",
+            &["is no address of a container engine"],
+        );
+        check("docker = \"unix:///run/docker.sock\"\n", &[]);
+        let state = |name: &str| format!("state = \"{}\"\n", host.path(name).display());
+        check(&state("secret"), &["is no folder"]);
+        check(&state("apps"), &[]);
+        check(&state("to/be/made"), &[]);
+        let key = host.path("key.pem");
+        let app = format!(
+            "[github]\napp_id = 1\napp_key_file = \"{}\"\n",
+            key.display()
+        );
+        for text in [
+            "ghp_hunter2",
+            "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n",
+            "-----BEGIN PRIVATE KEY-----\nMII\n",
+        ] {
+            host.write("key.pem", text);
+            check(&app, &["key.pem: is no private key (hint: "]);
+        }
+        for kind in ["RSA PRIVATE KEY", "PRIVATE KEY"] {
+            host.write(
+                "key.pem",
+                &format!("-----BEGIN {kind}-----\r\nMII\r\n-----END {kind}-----\r\n"),
+            );
+            check(&app, &[]);
+        }
     }
 }

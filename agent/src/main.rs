@@ -60,9 +60,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let config = match config::read(&arguments.config) {
-        Ok(config) => config,
-        Err(mistakes) => {
+    let read = config::read(&arguments.config);
+    let (config, filter) = match (read, filter(&arguments.log)) {
+        (Ok(config), Ok(filter)) => (config, filter),
+        (read, filter) => {
+            let mut mistakes = read.err().unwrap_or_default();
+            mistakes.extend(filter.err());
             let mut out = std::io::stderr().lock();
             for mistake in &mistakes {
                 writeln!(out, "{mistake}")?;
@@ -89,7 +92,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         )?;
         return Ok(ExitCode::SUCCESS);
     }
-    begin_log(arguments)?;
+    begin_log(arguments.log_format, filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -111,14 +114,34 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn begin_log(arguments: &Arguments) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&arguments.log).context("--log is no filter")?;
+fn filter(text: &str) -> Result<EnvFilter, String> {
+    EnvFilter::try_new(text).map_err(|error| {
+        format!("--log (CUTOVER_LOG): {text:?} is no filter: {error} (hint: write info, or cutover_agent=debug)")
+    })
+}
+
+fn begin_log(format: LogFormat, filter: EnvFilter) -> anyhow::Result<()> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
-    let begun = match arguments.log_format {
+    let begun = match format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
     begun.map_err(|error| anyhow::anyhow!("the log cannot be begun: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_none_is_a_mistake_with_a_hint() {
+        for good in ["info", "cutover_agent=debug", "warn,cutover_agent=trace"] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        let mistake = filter("cutover_agent=loud").err().unwrap();
+        assert!(mistake.contains("--log"), "{mistake}");
+        assert!(mistake.contains("hint: write info"), "{mistake}");
+    }
 }
