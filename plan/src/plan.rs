@@ -55,17 +55,10 @@ impl Plan {
     /// whether or not it finished, because undoing finds what is there.
     pub fn way_back(&self, begun: usize) -> Vec<Step> {
         let mut back = Vec::new();
-        for (index, planned) in self.steps.iter().enumerate().take(begun).rev() {
+        for planned in self.steps.iter().take(begun).rev() {
             match &planned.undo {
                 Undo::Steps(steps) => back.extend(steps.iter().cloned()),
-                Undo::Stay => {
-                    // It may have moved the users or not. They stay where it leads,
-                    // so it is finished: then everybody knows where they are.
-                    if index + 1 == begun {
-                        back.push(planned.step.clone());
-                    }
-                    break;
-                }
+                Undo::Stay => break,
             }
         }
         back

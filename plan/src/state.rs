@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Cursor, Event, Failure, FailureClass, Finding};
 use crate::id::{AppName, ReleaseNumber};
 use crate::outcome::Outcome;
-use crate::plan::{Kind, Plan, Users};
-use crate::step::{IfFails, Step};
+use crate::plan::{Kind, Plan, PlannedStep, Users};
+use crate::step::{IfFails, Step, Undo};
 use crate::verdict::Verdict;
 
 pub use phase::{Next, Phase, Running};
@@ -324,7 +324,19 @@ impl DeployState {
         };
         let seen = begun - usize::from(sent_nobody);
         let users = plan.users_after(seen);
-        let steps = plan.way_back(begun);
+        let mut steps = plan.way_back(begun);
+        // A shift that nobody may undo and that was left in its middle has moved
+        // the users or not: it is finished, so that everybody knows where they are.
+        let doubtful = plan.steps.get(*next).filter(|_| self.failure.is_none());
+        if let Some(PlannedStep {
+            step: step @ Step::Shift { .. },
+            undo: Undo::Stay,
+            ..
+        }) = doubtful
+            && self.running.is_some()
+        {
+            steps.push(step.clone());
+        }
         let nothing_to_undo = steps.is_empty();
         self.running = None;
         self.phase = Phase::Back {

@@ -2,6 +2,7 @@
 
 use cutover_agent::forge::DeploymentState;
 use cutover_plan::outcome::Outcome;
+use cutover_plan::state::DeployState;
 use cutover_wire::agent::DeployView;
 
 use crate::faults::Faults;
@@ -32,11 +33,12 @@ fn outcomes(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut V
         let expected = ask.expected();
         let good = got == Some(expected)
             || (faults.are_visible() && got != Some(Outcome::Promoted))
-            // With a deploy before it that failed, there may be more or less to roll back to.
+            // With a deploy before it that failed, there may be more or less to roll
+            // back to; that what is promoted serves is looked at apart.
             || (faults.are_visible() && matches!(ask, Ask::Rollback(_)))
             // A crash may hold a deploy up before the abort, or let it through.
             || (!faults.points.is_empty()
-                && matches!(ask, Ask::AbortAfter(..))
+                && matches!(ask, Ask::AbortAfter(..) | Ask::AbortRollbackAfter(..))
                 && got == Some(Outcome::Promoted));
         if !good {
             let reason = end.as_ref().ok().and_then(|view| view.reason.clone());
@@ -66,7 +68,10 @@ fn serving(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut Ve
     let last_promoted = promoted
         .filter(|view: &&DeployView| view.outcome == Some(Outcome::Promoted))
         .find_map(|view| view.image.clone());
-    if last_promoted != image.as_ref().map(ToString::to_string) {
+    // Users stay where a rollback brought them, even if it was aborted then.
+    let stays = |ask: &Ask| matches!(ask, Ask::AbortRollbackAfter(..));
+    let stayed = faults.are_visible() && scenario.asks.iter().any(stays);
+    if !stayed && last_promoted != image.as_ref().map(ToString::to_string) {
         found.push(format!(
             "{image:?} serves, but {last_promoted:?} was promoted last"
         ));
@@ -74,7 +79,7 @@ fn serving(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut Ve
     let aborted = scenario
         .asks
         .iter()
-        .any(|ask| matches!(ask, Ask::AbortAfter(..)));
+        .any(|ask| matches!(ask, Ask::AbortAfter(..) | Ask::AbortRollbackAfter(..)));
     if !faults.are_visible() && !(aborted && !faults.points.is_empty()) {
         let expected = scenario
             .serves
@@ -108,7 +113,7 @@ fn told(scenario: &Scenario, report: &Report, found: &mut Vec<String>) {
     let world = report.sim.world();
     for (ask, end) in scenario.calls().zip(&report.ends) {
         let Ok(end) = end else { continue };
-        let rolls_back = matches!(ask, Ask::Rollback(_));
+        let rolls_back = matches!(ask, Ask::Rollback(_) | Ask::AbortRollbackAfter(..));
         if rolls_back && end.outcome == Some(Outcome::Failed) && end.release.is_none() {
             // There was nothing to go back to, so there is no commit to tell it at.
             continue;
@@ -154,6 +159,14 @@ impl Report {
     /// Whether a step failed after its release had proved itself, or on the way
     /// back: what it should have removed is then left to the next deploy.
     fn has_setbacks(&self) -> bool {
-        self.story.iter().any(|line| line.contains("failed: "))
+        let deploys = self.ends.iter().flatten().map(|view| &view.deploy);
+        deploys.into_iter().any(|deploy| {
+            let history = self.sim.journal.events(deploy, 0, 1_000).unwrap();
+            let mut events = history.iter().map(|recorded| &recorded.event);
+            let begun = events.next().map(DeployState::begin);
+            let state = begun.unwrap().unwrap();
+            let state = events.fold(state, |state, event| state.apply(event).unwrap());
+            !state.setbacks.is_empty()
+        })
     }
 }

@@ -173,7 +173,7 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
             Ask::Again(_) => Change::Deploy {
                 image: images[next_image - 1].clone(),
             },
-            Ask::Rollback(_) => Change::Rollback {},
+            Ask::Rollback(_) | Ask::AbortRollbackAfter(..) => Change::Rollback {},
             Ask::Meddle(meddling) => {
                 sim.note(format!("ask {number}: {ask:?}"));
                 sim.world().meddle(*meddling);
@@ -250,7 +250,7 @@ async fn carry(
             None => {}
         }
     };
-    if let Ask::AbortAfter(after, _) = ask {
+    if let Ask::AbortAfter(after, _) | Ask::AbortRollbackAfter(after, _) = ask {
         let moment = asked + *after;
         while Instant::now() < moment {
             crash_or(sim, process, tokio::time::sleep_until(moment)).await;
@@ -338,7 +338,7 @@ fn images(scenario: &Scenario, sim: &Sim) -> Vec<ImageReference> {
     let behaviours = scenario.asks.iter().filter_map(|ask| match ask {
         Ask::Deploy(behaviour, _) => Some(*behaviour),
         Ask::AbortAfter(..) => Some(Behaviour::Good),
-        Ask::Again(_) | Ask::Rollback(_) | Ask::Meddle(_) => None,
+        Ask::Again(_) | Ask::Rollback(_) | Ask::AbortRollbackAfter(..) | Ask::Meddle(_) => None,
     });
     let numbered = behaviours.enumerate().map(|(index, behaviour)| {
         let text = format!("ghcr.io/acme/shop@sha256:{:064x}", index + 1);
@@ -355,6 +355,7 @@ impl Ask {
             Self::Deploy(_, outcome)
             | Self::Again(outcome)
             | Self::AbortAfter(_, outcome)
+            | Self::AbortRollbackAfter(_, outcome)
             | Self::Rollback(outcome) => *outcome,
             Self::Meddle(_) => unreachable!("meddling is no call"),
         }

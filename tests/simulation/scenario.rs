@@ -38,6 +38,8 @@ pub(crate) enum Ask {
     AbortAfter(Duration, Outcome),
     /// Roll back.
     Rollback(Outcome),
+    /// Roll back, and abort so long after the answer.
+    AbortRollbackAfter(Duration, Outcome),
     /// Nothing: the table in the proxy becomes another one behind the agent's back.
     Meddle(Meddling),
 }
@@ -108,6 +110,17 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             Ask::Rollback(Outcome::Promoted),
         ],
         serves: Some(1),
+    },
+    Scenario {
+        name: "abort of a rollback, then a deploy",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            // The users are on v1 by then, and a rollback is never rolled back.
+            Ask::AbortRollbackAfter(Duration::from_secs(3), Outcome::Aborted),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(3),
     },
     Scenario {
         name: "exits at start",
