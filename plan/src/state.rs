@@ -324,10 +324,17 @@ impl DeployState {
         };
         let seen = begun - usize::from(sent_nobody);
         let users = plan.users_after(seen);
-        let mut steps = plan.way_back(begun);
+        let at_hand = plan.steps.get(*next);
+        let mut steps = match at_hand {
+            // It sent nobody to the release, so what was before it is undone.
+            Some(PlannedStep {
+                undo: Undo::Stay, ..
+            }) if sent_nobody => plan.way_back(seen),
+            _ => plan.way_back(begun),
+        };
         // A shift that nobody may undo and that was left in its middle has moved
         // the users or not: it is finished, so that everybody knows where they are.
-        let doubtful = plan.steps.get(*next).filter(|_| self.failure.is_none());
+        let doubtful = at_hand.filter(|_| self.failure.is_none());
         if let Some(PlannedStep {
             step: step @ Step::Shift { .. },
             undo: Undo::Stay,

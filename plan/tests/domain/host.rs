@@ -133,7 +133,16 @@ impl Host {
                     let since = Timestamp::UNIX_EPOCH;
                     let started = Event::StepStarted { at, attempt, since };
                     state = self.take(state, started, &mut events);
-                    let fate = fate(at, &step);
+                    let fate = match &step {
+                        // The step looks, and stops nobody who has users: a shift
+                        // may have been done though its answer was lost.
+                        Step::Retire { release, .. }
+                            if matches!(at, Cursor::Back(_)) && self.routed == Some(*release) =>
+                        {
+                            Fate::Fails(FailureClass::Host)
+                        }
+                        _ => fate(at, &step),
+                    };
                     if matches!(fate, Fate::Done | Fate::FailsLate(_) | Fate::Crash) {
                         self.perform(&step);
                     }
