@@ -77,10 +77,8 @@ impl Act<'_> {
         check("outcome", outcome, self.outcome);
         check("serving", &serves, self.serves);
         check("GitHub was told", &told, self.github);
-        let span = match &stage.users {
-            Some(users) => Some((began - users.began, users.began.elapsed())),
-            None => None,
-        };
+        let users = stage.users.as_ref();
+        let span = users.map(|users| (began - users.began, users.began.elapsed()));
         Ok(Played {
             name: self.name,
             took,

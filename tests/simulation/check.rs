@@ -80,7 +80,8 @@ fn serving(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut Ve
         .asks
         .iter()
         .any(|ask| matches!(ask, Ask::AbortAfter(..) | Ask::AbortRollbackAfter(..)));
-    if !faults.are_visible() && !(aborted && !faults.points.is_empty()) {
+    let timed = aborted && !faults.points.is_empty();
+    if !faults.are_visible() && !timed {
         let expected = scenario
             .serves
             .map(|number| report.images[number - 1].clone());

@@ -121,9 +121,7 @@ impl World {
             let (id, good) = (target.id.clone(), container.good_answers);
             self.violation(format!("a request went to {id} after {good} good answers"));
         }
-        let Some(container) = self.containers.get_mut(&target.id) else {
-            return None;
-        };
+        let container = self.containers.get_mut(&target.id)?;
         if container.behaviour == Behaviour::BehindAnotherDoor {
             return None;
         }
