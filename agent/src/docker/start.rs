@@ -157,9 +157,9 @@ async fn look(engine: &Connection, name: &str, id: &str) -> Result<Container, Co
         error: said,
     } = &container.state
     {
-        let mut reason = format!("the container {name} ended right away with exit code {code}");
+        let mut reason = format!("{name} exited with {code} right away");
         if *out_of_memory {
-            reason.push_str(", over its memory limit");
+            reason.push_str(", out of memory");
         }
         if let Some(said) = said {
             reason = format!("{reason}: {said}");
