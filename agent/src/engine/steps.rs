@@ -480,7 +480,7 @@ pub(super) fn casualty(container: &Container, restarts: u32) -> Option<String> {
             } else {
                 format!("{times} times")
             };
-            Some(format!("{name} ended and was started anew {times}"))
+            Some(format!("{name} exited and was started anew {times}"))
         }
         ContainerState::Running { .. } | ContainerState::Starting => None,
     }

@@ -149,7 +149,8 @@ async fn github_shows_how_each_deploy_ended_and_what_is_active() -> anyhow::Resu
     assert_eq!(states(&all[4]), GOOD);
     let last = |at: usize| all[at].statuses.last().map(|one| one.description.clone());
     let failed = last(1).context("a status")?;
-    assert!(failed.contains("exited with 1"), "{failed}");
+    // With its code, unless the engine had started it anew before it was looked at.
+    assert!(failed.contains("exited"), "{failed}");
     let taken_back = last(2).context("a status")?;
     assert!(taken_back.contains("was taken back"), "{taken_back}");
     let stopped = last(3).context("a status")?;
