@@ -9,7 +9,8 @@
 //! world looks like) are [`compile`]d to a [`plan`] of [`step`]s, which
 //! [`lint`] proves sound; [`event`]s fold to a [`state`], which says what comes
 //! next; [`verdict`] judges a release under traffic; [`history`] keeps what
-//! the deploys of an app taught about its [`release`]s.
+//! the deploys of an app taught about its [`release`]s; [`windows`] say when
+//! a deploy may begin.
 
 pub mod compile;
 pub mod event;
@@ -24,3 +25,4 @@ pub mod spec;
 pub mod state;
 pub mod step;
 pub mod verdict;
+pub mod windows;

@@ -6,6 +6,11 @@
 //! that mean something else than they seem to.
 
 mod forms;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the specs of apps do not have the table yet")
+)]
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;

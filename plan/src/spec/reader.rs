@@ -25,7 +25,9 @@ use toml::de::{DeTable, Error};
 
 use super::quantity::ParseQuantityError;
 use crate::id::ParseIdError;
+use crate::windows::ParseSpanError;
 
+pub(crate) use suggest::nearest;
 pub use table::Table;
 pub use value::Value;
 
@@ -125,6 +127,12 @@ impl From<ParseIdError> for Fault {
 
 impl From<ParseQuantityError> for Fault {
     fn from(error: ParseQuantityError) -> Self {
+        Self::new(error.fault).hint(error.hint)
+    }
+}
+
+impl From<ParseSpanError> for Fault {
+    fn from(error: ParseSpanError) -> Self {
         Self::new(error.fault).hint(error.hint)
     }
 }

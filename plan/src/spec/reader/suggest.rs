@@ -8,7 +8,7 @@ use super::Known;
 const COMPARED: usize = 64;
 
 /// The name that is a slip of the pen away from `text`.
-pub(super) fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+pub(crate) fn nearest<'n>(text: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     let text: Vec<char> = text.to_lowercase().chars().take(COMPARED).collect();
     let near = |name: &'n str| {
         let letters: Vec<char> = name.chars().take(COMPARED).collect();
