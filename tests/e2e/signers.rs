@@ -1,7 +1,8 @@
-//! Our signatures and those of two independent signers, the `standardwebhooks`
-//! packages of npm and PyPI, are the same bytes, and each verifies with ours.
+//! Our signatures and those of independent signers, the `standardwebhooks`
+//! packages of npm and PyPI and `@octokit/webhooks-methods` of npm, are the
+//! same bytes, and each verifies with ours.
 //!
-//! `tests/signers/make-vectors` made the vectors and makes them again. Both
+//! `tests/signers/make-vectors` made the vectors and makes them again. The
 //! packages sign texts alone, so their bodies are UTF-8 of every plane; bytes
 //! that are no text are covered by the property tests of `cutover_wire`.
 
@@ -9,9 +10,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use cutover_wire::github;
 use cutover_wire::signature::{Headers, Secret, VerifyError, verify};
 
 const VECTORS: &str = include_str!("../signers/vectors.jsonl");
+const OF_GITHUB: &str = include_str!("../signers/github.jsonl");
 
 struct Vector {
     signer: String,
@@ -125,4 +128,25 @@ fn every_single_bit_change_of_theirs_is_refused() {
             refused(vector.verify(id, &now, &changed, body), "signature");
         }
     }
+}
+
+#[test]
+fn of_githubs_webhooks_we_take_exactly_what_octokit_takes() {
+    let (mut taken, mut refused) = (0, 0);
+    for line in OF_GITHUB.lines() {
+        let vector: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |name: &str| vector[name].as_str().unwrap();
+        let secret = String::from_utf8(STANDARD.decode(text("secret")).unwrap()).unwrap();
+        let secret = Secret::parse_verbatim(&secret).unwrap();
+        let body = STANDARD.decode(text("body")).unwrap();
+        assert_eq!(github::sign(&secret, &body), text("signature"), "{line}");
+        let told = github::verify(&[secret], Some(text("sent")), &body);
+        let theirs = vector["verified"].as_bool().unwrap();
+        assert_eq!(told.is_ok(), theirs, "{told:?} {line}");
+        match theirs {
+            true => taken += 1,
+            false => refused += 1,
+        }
+    }
+    assert_eq!((taken, refused), (20, 220));
 }

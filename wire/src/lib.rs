@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod event;
 pub mod exit;
+pub mod github;
 pub mod proxy;
 pub mod request;
 pub mod signature;

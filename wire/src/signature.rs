@@ -60,6 +60,16 @@ impl Secret {
             Some(encoded) => STANDARD.decode(encoded).map_err(|_| SecretError::Base64)?,
             None => text.as_bytes().to_vec(),
         };
+        Self::of(bytes)
+    }
+
+    /// Reads a secret whose key is the text itself, `whsec_` or not, as GitHub
+    /// takes what a person typed there. White space around it is dropped.
+    pub fn parse_verbatim(text: &str) -> Result<Self, SecretError> {
+        Self::of(text.trim().as_bytes().to_vec())
+    }
+
+    fn of(bytes: Vec<u8>) -> Result<Self, SecretError> {
         match bytes.len() {
             short if short < MIN_SECRET => Err(SecretError::Short(short)),
             long if long > MAX_SECRET => Err(SecretError::Long(long)),
@@ -94,7 +104,7 @@ impl Secret {
         mac
     }
 
-    fn keyed(&self) -> Hmac<Sha256> {
+    pub(crate) fn keyed(&self) -> Hmac<Sha256> {
         match Hmac::new_from_slice(&self.0) {
             Ok(mac) => mac,
             Err(_) => unreachable!("HMAC takes a key of any length"),
@@ -201,7 +211,7 @@ pub fn same_token(left: &str, right: &str) -> bool {
     pairs.fold(0, |seen, (a, b)| seen | (a ^ b)) == 0
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes
         .iter()
         .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
