@@ -53,3 +53,41 @@ impl Exit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Scripts depend on these numbers: a line may be added, and none changed.
+    const TABLE: [(Exit, u8); 9] = [
+        (Exit::Done, 0),
+        (Exit::Failed, 1),
+        (Exit::Usage, 2),
+        (Exit::RolledBack, 3),
+        (Exit::Refused, 4),
+        (Exit::Unreachable, 5),
+        (Exit::Superseded, 6),
+        (Exit::Aborted, 7),
+        (Exit::NoVerdict, 8),
+    ];
+
+    #[test]
+    fn each_ending_has_a_number_of_its_own_that_stays() {
+        for (exit, code) in TABLE {
+            assert_eq!(exit.code(), code, "{exit:?}");
+        }
+        let codes: BTreeSet<u8> = TABLE.iter().map(|(_, code)| *code).collect();
+        assert_eq!(codes.len(), TABLE.len());
+    }
+
+    #[test]
+    fn only_a_promoted_deploy_ends_with_zero() {
+        let codes: BTreeSet<u8> = Outcome::ALL.map(|outcome| Exit::of(outcome).code()).into();
+        assert_eq!(codes.len(), Outcome::ALL.len());
+        for outcome in Outcome::ALL {
+            let zero = Exit::of(outcome).code() == 0;
+            assert_eq!(zero, outcome == Outcome::Promoted, "{outcome}");
+        }
+    }
+}

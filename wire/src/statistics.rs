@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// All counts of one proxy process.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,17 +45,19 @@ pub struct PoolStatistics {
 impl PoolStatistics {
     /// Requests that ended, those of clients that left first not counted.
     pub fn finished(&self) -> u64 {
-        self.succeeded + self.client_errors + self.server_errors + self.failed
+        [self.client_errors, self.server_errors, self.failed]
+            .into_iter()
+            .fold(self.succeeded, u64::saturating_add)
     }
 
     /// Adds the counts of another time; what is open now is the other's.
     pub fn merge(&mut self, later: &Self) {
-        self.succeeded += later.succeeded;
-        self.client_errors += later.client_errors;
-        self.server_errors += later.server_errors;
-        self.failed += later.failed;
-        self.abandoned += later.abandoned;
-        self.retries += later.retries;
+        self.succeeded = self.succeeded.saturating_add(later.succeeded);
+        self.client_errors = self.client_errors.saturating_add(later.client_errors);
+        self.server_errors = self.server_errors.saturating_add(later.server_errors);
+        self.failed = self.failed.saturating_add(later.failed);
+        self.abandoned = self.abandoned.saturating_add(later.abandoned);
+        self.retries = self.retries.saturating_add(later.retries);
         self.requests_open = later.requests_open;
         self.streams_open = later.streams_open;
         self.tunnels_open = later.tunnels_open;
@@ -81,7 +83,7 @@ impl PoolStatistics {
 
 /// A latency histogram of microseconds: eight buckets to each power of two, so
 /// a quantile is at most 12.5 % above the truth. Merging adds the counts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Histogram {
     /// The count of each bucket that is not empty.
@@ -125,7 +127,8 @@ impl Histogram {
     /// Counts `count` durations of one bucket.
     pub fn add(&mut self, bucket: u16, count: u64) {
         if count > 0 && usize::from(bucket) < Self::BUCKETS {
-            *self.buckets.entry(bucket).or_default() += count;
+            let counted = self.buckets.entry(bucket).or_default();
+            *counted = counted.saturating_add(count);
         }
     }
 
@@ -148,7 +151,17 @@ impl Histogram {
 
     /// How many durations were counted.
     pub fn count(&self) -> u64 {
-        self.buckets.values().sum()
+        let counts = self.buckets.values();
+        counts.fold(0, |sum, &count| sum.saturating_add(count))
+    }
+
+    /// How many of the counted durations were surely above a bound in
+    /// microseconds. The bucket of the bound itself is left out, so the error is
+    /// on the low side: one that did not exceed the bound is never among them,
+    /// one that exceeded it by at most an eighth may be missing.
+    pub fn above(&self, micros: u64) -> u64 {
+        let surely = self.buckets.range(Self::bucket_of(micros) + 1..);
+        surely.fold(0, |sum, (_, &count)| sum.saturating_add(count))
     }
 
     /// The duration in microseconds that `per_mille` of the counted ones do not
@@ -167,10 +180,80 @@ impl Histogram {
     }
 }
 
+impl<'de> Deserialize<'de> for Histogram {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut histogram = Self::default();
+        for (bucket, count) in BTreeMap::<u16, u64>::deserialize(from)? {
+            if usize::from(bucket) >= Self::BUCKETS {
+                let limit = Self::BUCKETS;
+                let fault = format!("there is no bucket {bucket}, they end before {limit}");
+                return Err(serde::de::Error::custom(fault));
+            }
+            histogram.add(bucket, count);
+        }
+        Ok(histogram)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn counted(values: &[u64]) -> Histogram {
+        let mut histogram = Histogram::default();
+        values.iter().for_each(|&value| histogram.record(value));
+        histogram
+    }
+
+    fn merged(left: &Histogram, right: &Histogram) -> Histogram {
+        let mut both = left.clone();
+        both.merge(right);
+        both
+    }
+
+    /// Histograms of any counts, those that no counter reaches too.
+    fn any_histogram() -> impl Strategy<Value = Histogram> {
+        let bucket = 0..Histogram::BUCKETS as u16;
+        prop::collection::vec((bucket, prop_oneof![0_u64..1000, any::<u64>()]), 0..20).prop_map(
+            |counts| {
+                let mut histogram = Histogram::default();
+                for (bucket, count) in counts {
+                    histogram.add(bucket, count);
+                }
+                histogram
+            },
+        )
+    }
+
+    #[test]
+    fn a_histogram_with_a_bucket_that_does_not_exist_is_refused() {
+        let last = Histogram::BUCKETS - 1;
+        let read = |bucket: usize| {
+            serde_json::from_str::<Histogram>(&format!(r#"{{"3":2,"4":0,"{bucket}":1}}"#))
+        };
+        let histogram = read(last).unwrap();
+        assert_eq!(histogram.quantile(1000), Some(u64::MAX));
+        assert_eq!(histogram, merged(&counted(&[3, 3]), &counted(&[u64::MAX])));
+        assert!(read(last + 1).is_err());
+    }
+
+    #[test]
+    fn above_leaves_out_the_bucket_of_the_bound() {
+        let histogram = counted(&[5, 100, 103, 104, 111, 112, u64::MAX]);
+        let check =
+            |bound: u64, expected: u64| assert_eq!(histogram.above(bound), expected, "{bound}");
+        // From 96 a bucket has eight values: 96 to 103, 104 to 111.
+        check(0, 7);
+        check(5, 6);
+        check(95, 6);
+        check(96, 4);
+        check(103, 4);
+        check(104, 2);
+        check(111, 2);
+        check(u64::MAX - 1, 0);
+        check(u64::MAX, 0);
+    }
 
     #[test]
     fn quantiles_of_nothing_are_none() {
@@ -178,6 +261,41 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn merging_has_no_order_and_since_undoes_it(
+            a in any_histogram(),
+            b in any_histogram(),
+            c in any_histogram(),
+            left in prop::collection::vec(any::<u64>(), 0..50),
+            right in prop::collection::vec(any::<u64>(), 0..50),
+        ) {
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+            prop_assert_eq!(merged(&a, &Histogram::default()), a.clone());
+            prop_assert_eq!(a.since(&a), Histogram::default());
+            let json = serde_json::to_string(&a).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Histogram>(&json).unwrap(), a);
+            let (left, right) = (counted(&left), counted(&right));
+            prop_assert_eq!(merged(&left, &right).since(&left), right);
+        }
+
+        #[test]
+        fn quantiles_do_not_fall(histogram in any_histogram(), one in 0_u64..=1000, other in 0_u64..=1000) {
+            let (low, high) = (one.min(other), one.max(other));
+            prop_assert!(histogram.quantile(low) <= histogram.quantile(high));
+        }
+
+        #[test]
+        fn above_counts_none_too_many_and_misses_an_eighth_at_most(
+            values in prop::collection::vec(prop_oneof![0_u64..2000, any::<u64>()], 0..100),
+            bound in prop_oneof![0_u64..2000, any::<u64>()],
+        ) {
+            let told = counted(&values).above(bound);
+            let over = |limit: u64| values.iter().filter(|&&value| value > limit).count() as u64;
+            prop_assert!(told <= over(bound));
+            prop_assert!(told >= over(bound.saturating_add(bound / 8)));
+        }
+
         #[test]
         fn a_bucket_holds_its_value_within_an_eighth(micros in any::<u64>()) {
             let bucket = Histogram::bucket_of(micros);
