@@ -186,6 +186,7 @@ fn request(
         app: wanted.app.clone(),
         change,
         source,
+        window_override: None,
         registry: registry(caller)?,
     };
     match request.problem() {

@@ -234,6 +234,7 @@ async fn carry(
             sha: Some("a".repeat(40)),
             ..Source::default()
         },
+        window_override: None,
         registry: None,
     };
     let asked = Instant::now();

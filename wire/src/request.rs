@@ -25,9 +25,21 @@ pub struct DeployRequest {
     /// Where the call comes from.
     #[serde(default)]
     pub source: Source,
+    /// Why the deploy is to begin although a deploy window is closed; who says
+    /// so is the source's actor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_override: Option<WindowOverride>,
     /// What the registry asks for, used for this pull only and never stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registry: Option<RegistryCredentials>,
+}
+
+/// A closed deploy window is not to hold this deploy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WindowOverride {
+    /// Why, in a sentence that is kept and shown.
+    pub why: String,
 }
 
 /// What is wanted of an app.
@@ -116,15 +128,8 @@ impl DeployRequest {
         } = &self.source;
         let texts = [("source.actor", actor), ("source.run_url", run_url)];
         for (place, text) in texts {
-            let Some(text) = text else { continue };
-            if text.len() > MAX_TEXT {
-                return Some(format!(
-                    "{place} has {} bytes, at most {MAX_TEXT}",
-                    text.len()
-                ));
-            }
-            if text.chars().any(char::is_control) {
-                return Some(format!("{place} has control characters"));
+            if let Some(problem) = text.as_ref().and_then(|text| faulty(place, text)) {
+                return Some(problem);
             }
         }
         let is_url = |text: &String| text.starts_with("https://") || text.starts_with("http://");
@@ -139,6 +144,17 @@ impl DeployRequest {
                 );
             }
         }
+        if let Some(WindowOverride { why }) = &self.window_override {
+            if why.trim().is_empty() {
+                return Some("window_override.why must say why".to_owned());
+            }
+            if let Some(problem) = faulty("window_override.why", why) {
+                return Some(problem);
+            }
+            if actor.as_ref().is_none_or(|actor| actor.trim().is_empty()) {
+                return Some("window_override needs source.actor, who answers for it".to_owned());
+            }
+        }
         if let Some(RegistryCredentials { username, password }) = &self.registry {
             // Tokens of cloud registries have up to a few thousand bytes.
             if username.is_empty() || username.len() > MAX_TEXT || password.len() > 16 * 1024 {
@@ -148,5 +164,184 @@ impl DeployRequest {
             }
         }
         None
+    }
+}
+
+impl AbortRequest {
+    /// The first mistake that the types do not catch, as a sentence.
+    pub fn problem(&self) -> Option<String> {
+        self.by.as_ref().and_then(|by| faulty("by", by))
+    }
+}
+
+/// What keeps a text from being kept and shown, as a sentence.
+fn faulty(place: &str, text: &str) -> Option<String> {
+    if text.len() > MAX_TEXT {
+        let bytes = text.len();
+        return Some(format!("{place} has {bytes} bytes, at most {MAX_TEXT}"));
+    }
+    let control = text.chars().any(char::is_control);
+    control.then(|| format!("{place} has control characters"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    fn good() -> Value {
+        json!({
+            "app": "shop",
+            "change": {"rollback": {}},
+            "source": {
+                "actor": "ada",
+                "sha": "0".repeat(40),
+                "run_url": "https://github.com/acme/shop/actions/runs/1",
+            },
+            "window_override": {"why": "the shop is down"},
+            "registry": {"username": "ada", "password": "secret"},
+        })
+    }
+
+    /// A sound request with one value changed, and what is said of it.
+    fn check(place: &str, value: impl Into<Value>, expected: &str) {
+        let mut request = good();
+        *request.pointer_mut(place).unwrap() = value.into();
+        let told = match serde_json::from_value::<DeployRequest>(request) {
+            Ok(request) => request.problem().unwrap_or_else(|| "taken".to_owned()),
+            Err(error) => error.to_string(),
+        };
+        assert!(told.contains(expected), "{place}: {told}");
+    }
+
+    #[test]
+    fn every_text_has_its_limit() {
+        check("/source/actor", "ada", "taken");
+        check("/source/actor", "é".repeat(250), "taken");
+        check(
+            "/source/actor",
+            "é".repeat(251),
+            "source.actor has 502 bytes",
+        );
+        check("/source/actor", "a\nb", "source.actor has control");
+        check("/source/actor", Value::Null, "needs source.actor");
+        check("/source/actor", " ", "needs source.actor");
+        check("/source/sha", "0".repeat(39), "source.sha must be");
+        check("/source/sha", "A".repeat(40), "source.sha must be");
+        check(
+            "/source/run_url",
+            "javascript:1",
+            "must begin with https://",
+        );
+        check("/window_override/why", "x".repeat(500), "taken");
+        check(
+            "/window_override/why",
+            "x".repeat(501),
+            "window_override.why has 501",
+        );
+        check(
+            "/window_override/why",
+            "",
+            "window_override.why must say why",
+        );
+        check(
+            "/window_override/why",
+            " ",
+            "window_override.why must say why",
+        );
+        check(
+            "/window_override/why",
+            "a\u{1b}[2J",
+            "window_override.why has control",
+        );
+        check("/window_override", Value::Null, "taken");
+        check(
+            "/window_override",
+            json!({"why": "x", "until": 1}),
+            "unknown field",
+        );
+        check("/registry/username", "", "no sane length");
+        check(
+            "/registry/password",
+            "x".repeat(16 * 1024 + 1),
+            "no sane length",
+        );
+        check("/app", "x".repeat(MAX_BODY), "app");
+        check(
+            "/change",
+            json!({"rollback": {"to": "v1"}}),
+            "unknown field",
+        );
+        check("/change", json!({"dance": {}}), "unknown variant");
+    }
+
+    #[test]
+    fn a_request_of_an_older_program_is_read_and_ours_without_the_new_is_the_same() {
+        let text = r#"{"app":"shop","change":{"rollback":{}},"source":{}}"#;
+        let request: DeployRequest = serde_json::from_str(text).unwrap();
+        assert_eq!(request.problem(), None);
+        assert_eq!(serde_json::to_string(&request).unwrap(), text);
+    }
+
+    #[test]
+    fn who_aborts_has_a_limit_too() {
+        let by = |by: &str| {
+            let abort = json!({"abort": "0".repeat(26), "by": by});
+            let Ok(abort) = serde_json::from_value::<AbortRequest>(abort) else {
+                panic!("no abort request");
+            };
+            abort.problem()
+        };
+        assert_eq!(by("ada"), None);
+        assert!(by(&"x".repeat(501)).unwrap().contains("501 bytes"));
+        assert!(by("a\0").unwrap().contains("control"));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            ".{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-z_]{1,8}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn judge(body: &[u8]) {
+        if let Ok(request) = serde_json::from_slice::<DeployRequest>(body) {
+            request.problem();
+        }
+        if let Ok(abort) = serde_json::from_slice::<AbortRequest>(body) {
+            abort.problem();
+        }
+        let _ = serde_json::from_slice::<Query>(body);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            judge(&bytes);
+        }
+
+        #[test]
+        fn no_json_in_any_place_makes_a_panic(
+            value in any_json(),
+            place in prop::sample::select(vec![
+                "", "/app", "/change", "/change/rollback", "/source", "/source/actor",
+                "/source/sha", "/source/run_url", "/window_override", "/window_override/why",
+                "/registry", "/registry/username", "/registry/password",
+            ]),
+        ) {
+            let mut request = good();
+            *request.pointer_mut(place).unwrap() = value;
+            judge(&serde_json::to_vec(&request).unwrap());
+        }
     }
 }

@@ -67,12 +67,7 @@ impl Ask for AbortRequest {
     const EXAMPLE: &'static str = r#"for example {"abort": "THE DEPLOY'S ID", "by": "ada"}"#;
 
     fn problem(&self) -> Option<String> {
-        let by = self.by.as_deref().unwrap_or_default();
-        // As long as the other names of persons in requests.
-        if by.len() > 500 || by.chars().any(char::is_control) {
-            return Some("by must have at most 500 bytes and no control characters".to_owned());
-        }
-        None
+        Self::problem(self)
     }
 }
 
