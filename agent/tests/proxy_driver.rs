@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -82,6 +82,7 @@ fn table(generation: u64) -> Table {
     Table {
         generation,
         apps: BTreeMap::new(),
+        ..Table::default()
     }
 }
 
@@ -92,6 +93,7 @@ async fn each_question_gets_its_answer() {
         program: "0.1.0".to_owned(),
         generation: 3,
         listeners: vec!["0.0.0.0:80".parse().unwrap()],
+        abilities: BTreeSet::new(),
     };
     let mut fake = Fake::new(Answer::Reply(Reply::Status(status.clone())));
     assert_eq!(fake.driver().status().await, Ok(status));

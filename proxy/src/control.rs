@@ -20,6 +20,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::abilities::abilities;
 use crate::peer::Allowed;
 use crate::store::chain;
 use crate::switchboard::{Applied, Switchboard};
@@ -29,6 +30,9 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// How long the rest of a frame, or the reading of a reply, may take.
 const FRAME_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Characters that are told of why a call was not understood.
+const MAX_TOLD: usize = 500;
 
 /// Why the socket could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -183,6 +187,7 @@ impl Control {
                 program: env!("CARGO_PKG_VERSION").to_owned(),
                 generation: self.switchboard.table().await.generation,
                 listeners: self.addresses.clone(),
+                abilities: abilities(),
             }),
             Request::Table => Reply::Table((*self.switchboard.table().await).clone()),
             Request::Apply { expected, table } => {
@@ -211,7 +216,9 @@ struct Versioned {
 }
 
 fn read_call(body: &[u8]) -> Result<Call, Refusal> {
-    let malformed = |error: FrameError| Refusal::Malformed(chain(&error));
+    // What is not understood may be repeated in the error, megabytes of it.
+    let malformed =
+        |error: FrameError| Refusal::Malformed(chain(&error).chars().take(MAX_TOLD).collect());
     let versioned: Versioned = decode(body).map_err(malformed)?;
     if versioned.version != VERSION {
         return Err(Refusal::Version(versioned.version));
@@ -230,5 +237,17 @@ mod tests {
         let call = br#"{"version":1,"request":{"dance":{}}}"#;
         assert!(matches!(read_call(call), Err(Refusal::Malformed(_))));
         assert!(matches!(read_call(b"[]"), Err(Refusal::Malformed(_))));
+    }
+
+    #[test]
+    fn the_refusal_of_a_long_call_is_short() {
+        let call = format!(
+            r#"{{"version":1,"request":{{"{}":{{}}}}}}"#,
+            "x".repeat(1 << 20)
+        );
+        let Err(Refusal::Malformed(told)) = read_call(call.as_bytes()) else {
+            panic!("taken");
+        };
+        assert_eq!(told.chars().count(), MAX_TOLD);
     }
 }

@@ -18,6 +18,7 @@
 //! Invariant: after a table was acknowledged no request is bound by an older one.
 //! Invariant: no request costs a wake of another thread.
 
+mod abilities;
 mod accept;
 mod admission;
 mod answer;

@@ -50,14 +50,17 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The snapshot of a sound table; `pool` gives the live pool of an app's name
+    /// The snapshot of a sound table that needs no more than our abilities; `pool` gives the live pool of an app's name
     /// and its serving pool's name.
     pub(crate) fn new(table: &Table, mut pool: impl FnMut(&str, &str) -> Pool) -> Self {
         let mut snapshot = Self::default();
         for (app, route) in &table.apps {
+            let Some(serving) = route.serving.sole() else {
+                unreachable!("a table with weights is refused, put or stored");
+            };
             let made = Arc::new(Route {
                 app: Arc::from(app.as_str()),
-                serving: Arc::new(pool(app, &route.serving)),
+                serving: Arc::new(pool(app, serving)),
                 limits: route.limits.clone(),
             });
             snapshot
@@ -110,12 +113,9 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn snapshot(apps: &[(&str, &str, &str)]) -> Snapshot {
-        let route = |host: &str, prefix: &str| table::Route {
-            hosts: vec![host.to_owned()],
-            path_prefix: prefix.to_owned(),
-            serving: "v1".to_owned(),
-            pools: BTreeMap::new(),
-            limits: Limits::default(),
+        let route = |host: &str, prefix: &str| {
+            let (hosts, serving) = (vec![host.to_owned()], table::Split::all_to("v1"));
+            table::Route::new(hosts, prefix, serving, BTreeMap::new())
         };
         let table = Table {
             generation: 1,
@@ -123,6 +123,7 @@ mod tests {
                 .iter()
                 .map(|(app, host, prefix)| ((*app).to_owned(), route(host, prefix)))
                 .collect(),
+            ..Table::default()
         };
         Snapshot::new(&table, |_, _| Pool {
             name: None,

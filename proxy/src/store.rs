@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use cutover_wire::table::{Table, TableProblem};
 
+use crate::abilities::objections;
+
 /// The first word of a file, and the version of its form.
 const MAGIC: &str = "cutover-table 1";
 
@@ -77,7 +79,8 @@ impl Store {
     }
 
     /// The table to begin with: the stored one, else the one before it, else an
-    /// empty one. A damaged file is set aside and loudly told, because a proxy
+    /// empty one. A file that is damaged, or that a newer proxy wrote and this one
+    /// cannot obey, is set aside and loudly told, because a proxy
     /// that does not start serves nobody.
     pub(crate) fn load(&self) -> Table {
         for name in ["table", "table.previous"] {
@@ -92,7 +95,7 @@ impl Store {
                         error = %chain(&error),
                         set_aside = %aside.display(),
                         moved = moved.is_ok(),
-                        "the stored table is damaged; the one before it is tried"
+                        "the stored table cannot be served; the one before it is tried"
                     );
                 }
             }
@@ -167,7 +170,7 @@ fn read(path: &Path) -> Result<Option<Table>, StoreError> {
         path: path.to_owned(),
         source,
     })?;
-    match table.problems().into_iter().next() {
+    match objections(&table).into_iter().next() {
         None => Ok(Some(table)),
         Some(first) => Err(StoreError::Wrong {
             path: path.to_owned(),
@@ -253,6 +256,41 @@ mod tests {
             assert!(directory.path().join("table.damaged").exists());
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn a_table_that_needs_more_than_this_proxy_can_is_set_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        store.save(&table(7)).unwrap();
+        let mut newer = table(8);
+        newer.connections.per_address = Some(100);
+        store.save(&newer).unwrap();
+        let Err(StoreError::Wrong { first, .. }) = read(&directory.path().join("table")) else {
+            panic!("taken");
+        };
+        assert_eq!(
+            first.to_string(),
+            "connections.per_address: this proxy cannot do `connection_cap`"
+        );
+        assert_eq!(store.load().generation, 7);
+    }
+
+    #[test]
+    fn a_table_that_was_stored_before_there_were_weights_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let json = r#"{"generation":3,"apps":{"shop":{"hosts":["a.example"],"path_prefix":"/","serving":"v1","pools":{"v1":{"targets":[{"id":"v1-0","address":"127.0.0.1:8080"}]}},"limits":{"connect_ms":5000,"response_ms":60000,"idle_ms":3600000,"max_body":null}}}}"#;
+        let sum = checksum(json.as_bytes());
+        let path = directory.path().join("table");
+        fs::write(&path, format!("{MAGIC} {sum:08x}\n{json}")).unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let table = store.load();
+        assert_eq!(table.apps["shop"].serving.sole(), Some("v1"));
+        // And what is stored now is what was stored then, so that an older
+        // program can be put back.
+        store.save(&table).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes.ends_with(json.as_bytes()));
     }
 
     #[test]

@@ -27,6 +27,7 @@ use http::HeaderValue;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::abilities::objections;
 use crate::counters::Counters;
 use crate::route::{Pool, Snapshot};
 use crate::store::{Store, chain};
@@ -233,7 +234,7 @@ fn check(current: &Table, expected: u64, table: &Table) -> Result<(), Refusal> {
     if expected != actual {
         return Err(Refusal::Generation { expected, actual });
     }
-    let mut problems = table.problems();
+    let mut problems = objections(table);
     if Some(table.generation) != expected.checked_add(1) {
         let fault = format!("{} does not follow {expected}", table.generation);
         problems.push(TableProblem {
@@ -329,7 +330,7 @@ fn new_instance() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cutover_wire::table::{self, Limits, Route};
+    use cutover_wire::table::{self, Route, Split};
 
     fn table(generation: u64, pools: &[(&str, u16)], serving: &str) -> Table {
         let pool = |&(name, port): &(&str, u16)| {
@@ -337,19 +338,15 @@ mod tests {
                 id: format!("{name}-0"),
                 address: SocketAddr::from(([127, 0, 0, 1], port)),
             };
-            let targets = vec![target];
-            (name.to_owned(), table::Pool { targets })
+            (name.to_owned(), table::Pool::of(vec![target]))
         };
-        let route = Route {
-            hosts: vec!["a.example".to_owned()],
-            path_prefix: "/".to_owned(),
-            serving: serving.to_owned(),
-            pools: pools.iter().map(pool).collect(),
-            limits: Limits::default(),
-        };
+        let hosts = vec!["a.example".to_owned()];
+        let pools = pools.iter().map(pool).collect();
+        let route = Route::new(hosts, "/", Split::all_to(serving), pools);
         Table {
             generation,
             apps: BTreeMap::from([("shop".to_owned(), route)]),
+            ..Table::default()
         }
     }
 

@@ -55,7 +55,7 @@ fn serving(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut Ve
         .table
         .apps
         .get("shop")
-        .map(|route| route.serving.clone());
+        .and_then(|route| route.serving.sole().map(str::to_owned));
     if table != releases.serving.map(|number| number.to_string()) {
         found.push(format!(
             "the table has {table:?}, the journal {:?}",

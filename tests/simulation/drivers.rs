@@ -335,8 +335,11 @@ impl Containers for Sim {
         let name = &container.name;
         let made = self.effect("engine", format!("remove {name}"), |world| {
             let serves = world.table.apps.values().any(|route| {
-                let serving = route.pools.get(&route.serving);
-                serving.is_some_and(|pool| pool.targets.iter().any(|target| target.id == *name))
+                let mut serving = route
+                    .pools
+                    .iter()
+                    .filter(|(pool, _)| route.is_served_by(pool));
+                serving.any(|(_, pool)| pool.targets.iter().any(|target| target.id == *name))
             });
             if serves {
                 world.violation(format!("{name} was told to stop while it serves"));
@@ -383,6 +386,7 @@ impl Traffic for Sim {
             program: "model".to_owned(),
             generation,
             listeners: vec![SocketAddr::from(([127, 0, 0, 1], 80))],
+            abilities: std::collections::BTreeSet::new(),
         })
     }
 
@@ -455,12 +459,13 @@ impl Traffic for Sim {
                 pool: None,
             },
             Some(route) => {
-                let target = &route.pools[&route.serving].targets[0];
+                let serving = route.serving.sole().unwrap();
+                let target = &route.pools[serving].targets[0];
                 let one = world.containers.get(&target.id);
                 let behind = |one: &Modelled| one.behaviour != Behaviour::BehindAnotherDoor;
                 let answers =
                     one.is_some_and(|one| one.runs() && one.is_healthy(now) && behind(one));
-                let pool = answers.then(|| route.serving.clone());
+                let pool = answers.then(|| serving.to_owned());
                 Knock {
                     status: if answers { 200 } else { 502 },
                     pool,

@@ -8,7 +8,7 @@ use cutover_agent::containers::StartOrder;
 use cutover_agent::forge::Message;
 use cutover_plan::id::Digest;
 use cutover_wire::statistics::Statistics;
-use cutover_wire::table::Table;
+use cutover_wire::table::{Split, Table};
 use tokio::time::Instant;
 
 use crate::scenario::{Behaviour, Meddling};
@@ -94,7 +94,7 @@ impl World {
     /// A user's request arrives: the name of the container that takes it.
     pub(crate) fn arrive(&mut self, app: &str, now: Instant) -> Option<String> {
         let route = self.table.apps.get(app)?;
-        let pool = route.serving.clone();
+        let pool = route.serving.sole()?.to_owned();
         let targets = route
             .pools
             .get(&pool)
@@ -158,8 +158,8 @@ impl World {
             Meddling::SentToStandby => {
                 let route = self.table.apps.get_mut("shop").unwrap();
                 let mut pools = route.pools.keys();
-                let standby = pools.find(|pool| **pool != route.serving).cloned();
-                route.serving = standby.unwrap();
+                let standby = pools.find(|pool| !route.is_served_by(pool)).cloned();
+                route.serving = Split::all_to(standby.unwrap());
             }
         }
     }

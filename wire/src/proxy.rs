@@ -6,17 +6,20 @@
 //! [`VERSION`] is answered with [`Refusal::Version`], so an old agent and a
 //! new proxy tell each other plainly that they do not fit.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
 use crate::statistics::Statistics;
-use crate::table::{Table, TableProblem};
+use crate::table::{Ability, Table, TableProblem};
 
-/// The version of this talk.
+/// The version of this talk. It counts up when an old program would take a
+/// message for something else. What is left out has its old meaning, and what a
+/// reader does not know it refuses, so new parts of a table need no new version.
 pub const VERSION: u32 = 1;
 
-/// The largest frame: five hundred apps of a hundred targets fit well.
+/// The largest frame: a thousand apps of fifty targets fit well.
 pub const MAX_FRAME: usize = 8 * 1024 * 1024;
 
 /// The request header of a front-door probe. From a loopback address, or from
@@ -130,6 +133,10 @@ pub struct Status {
     pub generation: u64,
     /// Where users reach it.
     pub listeners: Vec<SocketAddr>,
+    /// What it can do beyond what every proxy can; it refuses a table that
+    /// needs more. A proxy that tells none is of a time when there were none.
+    #[serde(default, deserialize_with = "crate::table::known_abilities")]
+    pub abilities: BTreeSet<Ability>,
 }
 
 /// What was left when a drain ended: all zero when every request had its answer.
@@ -192,6 +199,22 @@ pub fn decode<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, FrameError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_status_of_an_older_and_of_a_newer_proxy_is_read() {
+        let status = |abilities: &str| {
+            let text = format!(
+                r#"{{"instance":"a","program":"1","generation":0,"listeners":[]{abilities}}}"#
+            );
+            serde_json::from_str::<Status>(&text).unwrap()
+        };
+        assert_eq!(status("").abilities, BTreeSet::new());
+        let newer = status(r#","abilities":["weights","levitation"]"#);
+        assert_eq!(newer.abilities, BTreeSet::from([Ability::Weights]));
+        let again: Status = serde_json::from_slice(&serde_json::to_vec(&newer).unwrap()).unwrap();
+        assert_eq!(again, newer);
+    }
 
     #[test]
     fn a_frame_reads_back() {
@@ -213,5 +236,37 @@ mod tests {
     fn a_frame_over_the_limit_is_refused_before_it_is_read() {
         assert!(length(u32::MAX.to_be_bytes()).is_err());
         assert!(encode(&"x".repeat(MAX_FRAME + 1)).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_panic_and_no_length_is_over_the_limit(
+            head in any::<[u8; LENGTH_BYTES]>(),
+            body in prop::collection::vec(any::<u8>(), 0..200),
+        ) {
+            match length(head) {
+                Ok(length) => prop_assert!(length <= MAX_FRAME),
+                Err(error) => prop_assert!(matches!(error, FrameError::TooLarge(n) if n > MAX_FRAME)),
+            }
+            let _ = decode::<Call>(&body);
+            let _ = decode::<Reply>(&body);
+        }
+
+        #[test]
+        fn a_damaged_frame_is_an_error_or_a_message(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let table = Table { generation: 1, ..Table::default() };
+            let request = Request::Apply { expected: 0, table };
+            let mut frame = encode(&Call { version: VERSION, request }).unwrap();
+            let body = &mut frame[LENGTH_BYTES..];
+            let place = place.index(body.len());
+            body[place] = byte;
+            let _ = decode::<Call>(body);
+        }
+    }
+
+    #[test]
+    fn json_that_nests_without_end_is_an_error() {
+        let deep = "[".repeat(MAX_FRAME);
+        assert!(decode::<Reply>(deep.as_bytes()).is_err());
     }
 }

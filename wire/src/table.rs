@@ -4,26 +4,69 @@
 //! a generation; the proxy takes a table only in place of the generation that
 //! its maker had read, so two makers cannot overwrite each other.
 //!
-//! A table is checked as a whole by [`Table::problems`] before it is used:
-//! no dangling pool, no serving pool without a target, no host and path claimed twice.
+//! A table is checked as a whole by [`Table::problems`] before it is used: no
+//! dangling pool, weights that add up, no host and path claimed twice, nothing
+//! over its limit. What a proxy must be able to do for it, [`Table::needs`]
+//! tells. Everything that is left out of a stored table has the meaning that
+//! it had before there was a word for it.
+
+mod ability;
+mod affinity;
+mod certificate;
+mod connections;
+mod fault;
+mod health;
+mod host;
+mod limits;
+mod mirror;
+mod network;
+mod page;
+mod park;
+mod pool;
+mod route;
+mod rule;
+mod split;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::SocketAddr;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
-/// The limits of a table, so that a mistaken maker cannot fill the proxy.
-pub const MAX_APPS: usize = 500;
-/// Domains of one app.
-pub const MAX_HOSTS: usize = 100;
-/// Pools of one app: the two live releases, and one that is leaving.
-pub const MAX_POOLS: usize = 4;
-/// Targets of one pool.
-pub const MAX_TARGETS: usize = 100;
+pub use ability::Ability;
+pub(crate) use ability::known as known_abilities;
+pub use affinity::{Affinity, Client, Moves};
+pub use certificate::{AcmeAnswers, Certificate};
+pub use connections::Connections;
+pub use fault::TableProblem;
+pub use health::ActiveHealth;
+pub use host::{ANY_HOST, Https, Redirect, RedirectStatus};
+pub use limits::Limits;
+pub use mirror::Mirror;
+pub use network::{Network, NetworkError};
+pub use page::{Maintenance, Pages};
+pub use park::Park;
+pub use pool::{Balance, Pool, Protocol, Target};
+pub use route::Route;
+pub use rule::{Condition, Field, Match, Preview, Rule};
+pub use split::{Split, WHOLE, Weight};
 
-/// The host that matches every request that no other route takes.
-pub const ANY_HOST: &str = "*";
+use fault::{Faults, shown};
+
+/// Apps of a table. The limits of a table are there so that a mistaken maker
+/// cannot fill the proxy; a host with a tenth of this is a large one.
+pub const MAX_APPS: usize = 1_000;
+/// Pairs of host and path prefix that a table may claim, all apps together.
+pub const MAX_CLAIMS: usize = 10_000;
+/// Bytes of a table as JSON: a frame, less what stands around the table.
+pub const MAX_TABLE: usize = crate::proxy::MAX_FRAME - 1024;
+/// Bytes of the name of an app or a pool.
+pub const MAX_NAME: usize = 100;
+/// Certificates: one for each host that may be claimed.
+pub const MAX_CERTIFICATES: usize = MAX_CLAIMS;
+/// Networks of trusted proxies: large content networks publish a few hundred.
+pub const MAX_NETWORKS: usize = 1_000;
 
 /// All routes of the proxy, at one generation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,269 +76,143 @@ pub struct Table {
     pub generation: u64,
     /// The route of each app, by its name.
     pub apps: BTreeMap<String, Route>,
-}
-
-/// Where the requests of one app come from and go to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Exact host names in lower case without port, or [`ANY_HOST`].
-    pub hosts: Vec<String>,
-    /// The path prefix, matched by whole segments; `/` takes every path.
-    pub path_prefix: String,
-    /// The name of the pool that new requests go to.
-    pub serving: String,
-    /// The releases that may hold requests, by the name of the release.
-    pub pools: BTreeMap<String, Pool>,
-    /// The bounds of a request of this app.
-    #[serde(default)]
-    pub limits: Limits,
-}
-
-/// The targets of one release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Pool {
-    /// The containers of the release.
-    pub targets: Vec<Target>,
-}
-
-/// One address that answers requests.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Target {
-    /// The name it keeps through all tables, unique in its app.
-    pub id: String,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
-/// The bounds of one request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Limits {
-    /// How long a connection to a target may take, all tries together.
-    pub connect_ms: u64,
-    /// How long a target may take from the whole request to the head of its answer.
-    pub response_ms: u64,
-    /// How long a body or tunnel may stand still in both directions.
-    pub idle_ms: u64,
-    /// The largest request body in bytes; none means no bound.
-    pub max_body: Option<u64>,
-}
-
-impl Default for Limits {
-    /// A minute is what browsers and load balancers wait; idle streams get an
-    /// hour, because server-sent events and WebSockets are silent for long.
-    fn default() -> Self {
-        Self {
-            connect_ms: 5_000,
-            response_ms: 60_000,
-            idle_ms: 3_600_000,
-            max_body: None,
-        }
-    }
-}
-
-/// One mistake in a table, with the place where it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TableProblem {
-    /// The place, for example `apps.shop.pools.v2`.
-    pub place: String,
-    /// What is wrong there.
-    pub fault: String,
-}
-
-impl fmt::Display for TableProblem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.fault)
-    }
+    /// The certificate for each name that a client may ask for: an exact host,
+    /// a wildcard, or [`ANY_HOST`] for every other.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<String, Certificate>,
+    /// What is answered to an authority that proves who holds a domain.
+    #[serde(default, skip_serializing_if = "AcmeAnswers::is_empty")]
+    pub acme: AcmeAnswers,
+    /// Where proxies stand whose word about a client's address is believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<Network>,
+    /// The bounds of client connections.
+    #[serde(default, skip_serializing_if = "Connections::is_default")]
+    pub connections: Connections,
 }
 
 impl Table {
-    /// Every mistake in the table; a table without any may be served.
+    /// The mistakes in the table, each with its place; a table without any may
+    /// be served. Of very many mistakes the first are told, and that there are more.
     pub fn problems(&self) -> Vec<TableProblem> {
-        let mut found = Vec::new();
-        let mut claims = BTreeMap::new();
-        if self.apps.len() > MAX_APPS {
-            found.push(TableProblem {
-                place: "apps".to_owned(),
-                fault: format!("{} apps, at most {MAX_APPS}", self.apps.len()),
-            });
-        }
+        let mut faults = Faults::default();
+        faults.at_most("apps", "apps", self.apps.len(), MAX_APPS);
         for (name, route) in &self.apps {
-            let mut report = |place: String, fault: String| {
-                let place = format!("apps.{name}{place}");
-                found.push(TableProblem { place, fault });
-            };
-            route.check(&mut report);
-            for host in &route.hosts {
-                let claim = (host.clone(), route.path_prefix.clone());
+            let place = format!("apps.{}", shown(name));
+            if name.is_empty() || name.len() > MAX_NAME {
+                let fault = format!("the name has {} bytes, must be 1 to {MAX_NAME}", name.len());
+                faults.add(&place, fault);
+            }
+            route.check(&place, &mut faults);
+        }
+        self.check_claims(&mut faults);
+        faults.at_most(
+            "certificates",
+            "certificates",
+            self.certificates.len(),
+            MAX_CERTIFICATES,
+        );
+        for (name, certificate) in &self.certificates {
+            certificate.check(name, &mut faults);
+        }
+        self.acme.check(&mut faults);
+        network::check(&self.trusted_proxies, &mut faults);
+        self.connections.check(&mut faults);
+        let bytes = self.encoded_bytes();
+        faults.at_most("table", "bytes of JSON", bytes, MAX_TABLE);
+        faults.into_problems()
+    }
+
+    /// Everything that a proxy must be able to do to obey this table, besides
+    /// what every proxy can: exact hosts and `*`, prefixes, one pool, limits.
+    pub fn needs(&self) -> BTreeSet<Ability> {
+        self.needed()
+            .into_iter()
+            .map(|(ability, _)| ability)
+            .collect()
+    }
+
+    /// What the table needs and a proxy with these abilities cannot do, each
+    /// with a place that needs it.
+    pub fn beyond(&self, abilities: &BTreeSet<Ability>) -> Vec<TableProblem> {
+        let mut faults = Faults::default();
+        for (ability, place) in self.needed() {
+            if !abilities.contains(&ability) {
+                faults.add(&place, format!("this proxy cannot do `{ability}`"));
+            }
+        }
+        faults.into_problems()
+    }
+
+    fn needed(&self) -> Vec<(Ability, String)> {
+        let mut needed = Vec::new();
+        let mut need = |wanted: bool, ability, place: &str| {
+            if wanted {
+                needed.push((ability, place.to_owned()));
+            }
+        };
+        for (name, route) in &self.apps {
+            route.needs(&format!("apps.{}", shown(name)), &mut need);
+        }
+        let certificates = !self.certificates.is_empty();
+        need(certificates, Ability::Certificates, "certificates");
+        need(!self.acme.is_empty(), Ability::Acme, "acme");
+        let trusted = !self.trusted_proxies.is_empty();
+        need(trusted, Ability::TrustedProxies, "trusted_proxies");
+        self.connections.needs(&mut need);
+        needed
+    }
+
+    /// Two apps cannot take the same requests, and a redirect cannot lead to another.
+    fn check_claims(&self, faults: &mut Faults) {
+        let mut claims: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        let mut count = 0;
+        for (name, route) in &self.apps {
+            let place = format!("apps.{}", shown(name));
+            let own = route.hosts.iter().map(|host| (host, "hosts"));
+            let moved = route.redirects.keys().map(|host| (host, "redirects"));
+            for (host, part) in own.chain(moved) {
+                count += 1;
+                let claim = (host.as_str(), route.path_prefix.as_str());
                 if let Some(other) = claims.insert(claim, name) {
-                    let path = &route.path_prefix;
-                    report(
-                        ".hosts".to_owned(),
-                        format!("{host}{path} is already taken by {other}"),
-                    );
+                    let path = shown(&route.path_prefix);
+                    let fault =
+                        format!("{}{path} is already taken by {}", shown(host), shown(other));
+                    faults.add(&format!("{place}.{part}"), fault);
                 }
             }
         }
-        found
-    }
-}
-
-impl Route {
-    fn check(&self, report: &mut dyn FnMut(String, String)) {
-        if self.hosts.is_empty() || self.hosts.len() > MAX_HOSTS {
-            let fault = format!("{} hosts, must be 1 to {MAX_HOSTS}", self.hosts.len());
-            report(".hosts".to_owned(), fault);
-        }
-        for host in &self.hosts {
-            let letter =
-                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
-            if host != ANY_HOST && (host.is_empty() || !host.bytes().all(letter)) {
-                let fault = format!("{host:?} is no lower-case host name without port");
-                report(".hosts".to_owned(), fault);
-            }
-        }
-        let prefix = &self.path_prefix;
-        let plain = prefix
-            .bytes()
-            .all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#');
-        if !prefix.starts_with('/') || !plain || (prefix.len() > 1 && prefix.ends_with('/')) {
-            let fault = format!("{prefix:?} must begin with '/', not end with it, and be no URL");
-            report(".path_prefix".to_owned(), fault);
-        }
-        if self.pools.len() > MAX_POOLS {
-            let fault = format!("{} pools, at most {MAX_POOLS}", self.pools.len());
-            report(".pools".to_owned(), fault);
-        }
-        match self.pools.get(&self.serving) {
-            None => {
-                let fault = format!("there is no pool {:?}", self.serving);
-                report(".serving".to_owned(), fault);
-            }
-            Some(pool) if pool.targets.is_empty() => {
-                let fault = format!("the pool {:?} has no target", self.serving);
-                report(".serving".to_owned(), fault);
-            }
-            Some(_) => {}
-        }
-        let mut ids = BTreeSet::new();
-        for (name, pool) in &self.pools {
-            if pool.targets.len() > MAX_TARGETS {
-                let fault = format!("{} targets, at most {MAX_TARGETS}", pool.targets.len());
-                report(format!(".pools.{name}"), fault);
-            }
-            for target in &pool.targets {
-                if target.id.is_empty() || !ids.insert(&target.id) {
-                    let fault = format!("the target id {:?} is empty or used twice", target.id);
-                    report(format!(".pools.{name}"), fault);
-                }
-                if target.address.port() == 0 || target.address.ip().is_unspecified() {
-                    let fault = format!("{} is no address to connect to", target.address);
-                    report(format!(".pools.{name}"), fault);
+        faults.at_most("apps", "pairs of host and path prefix", count, MAX_CLAIMS);
+        let redirects = || self.apps.values().flat_map(|route| &route.redirects);
+        let moved: BTreeSet<&str> = redirects().map(|(host, _)| host.as_str()).collect();
+        for (name, route) in &self.apps {
+            for (host, redirect) in &route.redirects {
+                if moved.contains(redirect.to.as_str()) {
+                    let place = format!("apps.{}.redirects.{}", shown(name), shown(host));
+                    let fault = format!("{} is itself redirected", shown(&redirect.to));
+                    faults.add(&place, fault);
                 }
             }
         }
-        let limits = &self.limits;
-        if limits.connect_ms == 0 || limits.response_ms == 0 || limits.idle_ms == 0 {
-            report(
-                ".limits".to_owned(),
-                "a timeout of 0 refuses every request".to_owned(),
-            );
+    }
+
+    /// The length of the table as JSON, of which nothing is kept.
+    fn encoded_bytes(&self) -> usize {
+        struct Count(usize);
+        impl io::Write for Count {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0 += bytes.len();
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn good() -> Table {
-        let target = Target {
-            id: "v1-0".to_owned(),
-            address: "127.0.0.1:8080".parse().unwrap(),
-        };
-        let route = Route {
-            hosts: vec!["shop.example.com".to_owned()],
-            path_prefix: "/".to_owned(),
-            serving: "v1".to_owned(),
-            pools: BTreeMap::from([(
-                "v1".to_owned(),
-                Pool {
-                    targets: vec![target],
-                },
-            )]),
-            limits: Limits::default(),
-        };
-        Table {
-            generation: 1,
-            apps: BTreeMap::from([("shop".to_owned(), route)]),
+        let mut count = Count(0);
+        match serde_json::to_writer(&mut count, self) {
+            Ok(()) => count.0,
+            // What cannot be written cannot be stored or told.
+            Err(_) => usize::MAX,
         }
-    }
-
-    fn check(change: impl FnOnce(&mut Table), expected: &str) {
-        let mut table = good();
-        change(&mut table);
-        let found: Vec<String> = table.problems().iter().map(ToString::to_string).collect();
-        assert!(
-            found.iter().any(|p| p.contains(expected)),
-            "{found:?} lacks {expected:?}"
-        );
-    }
-
-    fn shop(table: &mut Table) -> &mut Route {
-        table.apps.get_mut("shop").unwrap()
-    }
-
-    #[test]
-    fn a_good_table_has_no_problem() {
-        assert_eq!(good().problems(), Vec::new());
-    }
-
-    #[test]
-    fn each_mistake_is_named_with_its_place() {
-        check(|t| shop(t).hosts.clear(), "apps.shop.hosts: 0 hosts");
-        check(
-            |t| shop(t).hosts[0] = "Shop:80".into(),
-            "no lower-case host",
-        );
-        check(
-            |t| shop(t).path_prefix = "api".into(),
-            "apps.shop.path_prefix",
-        );
-        check(|t| shop(t).path_prefix = "/api/".into(), "not end with it");
-        check(
-            |t| shop(t).serving = "v2".into(),
-            "apps.shop.serving: there is no pool \"v2\"",
-        );
-        check(
-            |t| shop(t).pools.get_mut("v1").unwrap().targets.clear(),
-            "has no target",
-        );
-        check(
-            |t| {
-                shop(t).pools.get_mut("v1").unwrap().targets[0]
-                    .address
-                    .set_port(0)
-            },
-            "no address",
-        );
-        check(|t| shop(t).limits.connect_ms = 0, "timeout of 0");
-        check(
-            |t| {
-                let twin = t.apps["shop"].clone();
-                t.apps.insert("twin".into(), twin);
-            },
-            "already taken by shop",
-        );
-        check(
-            |t| {
-                let targets = &mut shop(t).pools.get_mut("v1").unwrap().targets;
-                targets.push(targets[0].clone());
-            },
-            "used twice",
-        );
     }
 }

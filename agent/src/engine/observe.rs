@@ -81,7 +81,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         let containers = containers.map_err(failure_of)?;
         let serving = containers
             .iter()
-            .find(|container| route.serving == container.release.to_string());
+            .find(|container| route.serving.sole() == Some(&container.release.to_string()));
         let Some(serving) = serving.map(|container| container.release) else {
             return Ok(());
         };

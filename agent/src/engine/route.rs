@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use cutover_plan::id::ReleaseNumber;
 use cutover_plan::spec::AppSpec;
-use cutover_wire::table::{Limits, Pool, Route, Table, Target};
+use cutover_wire::table::{Pool, Route, Split, Table, Target};
 
 use super::lease::Lease;
 use crate::containers::Container;
@@ -45,13 +45,12 @@ pub(super) fn route(
     {
         pools.insert(other.to_string(), found);
     }
-    Some(Route {
-        hosts: spec.domains.clone(),
-        path_prefix: spec.path_prefix.clone(),
-        serving: serving.to_string(),
+    Some(Route::new(
+        spec.domains.clone(),
+        spec.path_prefix.clone(),
+        Split::all_to(serving.to_string()),
         pools,
-        limits: Limits::default(),
-    })
+    ))
 }
 
 fn pool(containers: &[Container], release: ReleaseNumber) -> Option<Pool> {
@@ -68,7 +67,7 @@ fn pool(containers: &[Container], release: ReleaseNumber) -> Option<Pool> {
         })
         .collect();
     targets.sort();
-    (!targets.is_empty()).then_some(Pool { targets })
+    (!targets.is_empty()).then(|| Pool::of(targets))
 }
 
 /// Puts the app's part in place, whatever the rest of the table is. `change`

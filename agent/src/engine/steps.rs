@@ -224,7 +224,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let change = |now: Option<&cutover_wire::table::Route>| {
             let mut route = now?.clone();
             if route.pools.contains_key(&pool) {
-                route.serving.clone_from(&pool);
+                route.serving = cutover_wire::table::Split::all_to(&pool);
             }
             Some(route)
         };
@@ -236,7 +236,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             "routing table {}, by the addresses in force",
             put.generation()
         );
-        (route.serving == pool).then_some(Finding::Note { text })
+        (route.serving.sole() == Some(&pool)).then_some(Finding::Note { text })
     }
 
     /// Sends new requests to `to`, and proves that it runs first.
@@ -302,7 +302,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let serves = std::sync::atomic::AtomicBool::new(false);
         let without = |now: Option<&cutover_wire::table::Route>| {
             let mut route = now?.clone();
-            if route.serving == name {
+            if route.is_served_by(&name) {
                 serves.store(true, std::sync::atomic::Ordering::Relaxed);
             } else {
                 route.pools.remove(&name);

@@ -19,7 +19,7 @@ use cutover_wire::proxy::{
     Call, Drained, LENGTH_BYTES, Reply, Request, VERSION, decode, encode, length,
 };
 use cutover_wire::statistics::PoolStatistics;
-use cutover_wire::table::{Limits, Pool, Route, Table, Target};
+use cutover_wire::table::{Limits, Pool, Route, Split, Table, Target};
 
 /// No wait of a test is longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -126,6 +126,7 @@ impl Proxy {
         let table = Table {
             generation: expected + 1,
             apps,
+            ..Table::default()
         };
         match self.call(Request::Apply { expected, table }) {
             Reply::Applied { generation } => generation,
@@ -212,15 +213,12 @@ pub(crate) fn shop_with(
             id: format!("{name}-{place}"),
             address,
         });
-        let targets = targets.collect();
-        (name.to_owned(), Pool { targets })
+        (name.to_owned(), Pool::of(targets.collect()))
     };
+    let (hosts, pools) = (vec!["*".to_owned()], pools.iter().map(pool).collect());
     let route = Route {
-        hosts: vec!["*".to_owned()],
-        path_prefix: "/".to_owned(),
-        serving: serving.to_owned(),
-        pools: pools.iter().map(pool).collect(),
         limits,
+        ..Route::new(hosts, "/", Split::all_to(serving), pools)
     };
     BTreeMap::from([("shop".to_owned(), route)])
 }

@@ -65,6 +65,7 @@ fn a_table_that_cannot_be_stored_is_refused_and_the_old_one_serves_on() {
     let table = cutover_wire::table::Table {
         generation: 2,
         apps: shop("v2", &[("v2", &a2)]),
+        ..cutover_wire::table::Table::default()
     };
     let request = Request::Apply { expected: 1, table };
     let reply = proxy.call(request.clone());

@@ -1,0 +1,29 @@
+//! Copies of requests, whose answers no user sees.
+
+use serde::{Deserialize, Serialize};
+
+use super::fault::Faults;
+use super::split::{WHOLE, Weight};
+
+/// Copies that may wait: beyond it memory is spent on what nobody waits for.
+const MAX_QUEUE: u32 = 10_000;
+
+/// Sends copies of safe requests to a pool. A copy that finds the queue full
+/// is not made; a request never waits for its copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mirror {
+    /// The pool that gets the copies.
+    pub pool: String,
+    /// Of how many requests a copy is made.
+    pub share: Weight,
+    /// Copies that may wait.
+    pub max_queue: u32,
+}
+
+impl Mirror {
+    pub(super) fn check(&self, place: &str, faults: &mut Faults) {
+        faults.within(&format!("{place}.share"), self.share.0, 1, WHOLE);
+        faults.within(&format!("{place}.max_queue"), self.max_queue, 1, MAX_QUEUE);
+    }
+}
