@@ -100,7 +100,7 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
         Event::Ended { outcome } => Some(match outcome {
             Outcome::Promoted => match &state.verdict {
                 // It stays by the app's policy, which is no proof.
-                Some(Verdict::NoVerdict { because }) => {
+                Some(Verdict::NoVerdict { because, .. }) => {
                     format!("{release} serves; too little to judge it by: {because}")
                 }
                 Some(Verdict::Good { .. } | Verdict::Bad { .. }) | None => {
@@ -174,9 +174,9 @@ fn back(at: Cursor) -> &'static str {
 
 fn judged(verdict: &Verdict) -> String {
     match verdict {
-        Verdict::Good { because } => format!("it is good: {because}"),
-        Verdict::Bad { because } => format!("it is bad: {because}"),
-        Verdict::NoVerdict { because } => {
+        Verdict::Good { because, .. } => format!("it is good: {because}"),
+        Verdict::Bad { because, .. } => format!("it is bad: {because}"),
+        Verdict::NoVerdict { because, .. } => {
             format!("no verdict, it stays by the app's policy: {because}")
         }
     }
@@ -204,6 +204,8 @@ pub fn failure(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use cutover_plan::verdict::{Figures, Lack};
+
     use super::*;
 
     #[test]
@@ -223,13 +225,18 @@ mod tests {
             description(&ended, &state).unwrap()
         };
         let because = "0 requests in 1m".to_owned();
-        let nobody = told(Verdict::NoVerdict { because });
+        let figures = Figures::default();
+        let nobody = told(Verdict::NoVerdict {
+            lack: Lack::InsufficientData,
+            because,
+            figures: figures.clone(),
+        });
         assert_eq!(
             nobody,
             "the release serves; too little to judge it by: 0 requests in 1m"
         );
         let because = "0 of 90 requests failed".to_owned();
-        let good = told(Verdict::Good { because });
+        let good = told(Verdict::Good { because, figures });
         assert_eq!(good, "the release serves and has proved itself");
     }
 

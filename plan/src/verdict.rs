@@ -1,35 +1,19 @@
-//! Whether a release that gets requests is bad.
+//! Whether a release is good: what is ruled, why, and by which figures.
 //!
-//! The watch ends early only for what is certain: a container died, or the
-//! rates are over their bounds on enough requests. At the end of the window
-//! too few requests give no verdict, and the app's rule says what then. A bad
-//! health answer that is still open then is looked into first.
+//! The [`gate`] asks before there is traffic; the [`watch`] judges one release
+//! by fixed bounds. Both are folds: nothing here waits or counts, and time is an
+//! argument.
+
+pub mod gate;
+pub mod watch;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::spec::render_duration;
-use crate::step::WatchRule;
+use crate::step::millis;
 
-/// What is known of a release under traffic, counted since the shift.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Evidence {
-    /// Requests that ended; of clients that left first, none.
-    pub requests: u64,
-    /// Those the release failed: answers of 500 and above, and none at all.
-    pub errors: u64,
-    /// The 99th percentile of the time to the head of the answer.
-    pub latency_p99_micros: Option<u64>,
-    /// Why a container of it is no longer well: exited, restarted, out of memory.
-    pub casualty: Option<String>,
-    /// Bad health answers in a row, at the end.
-    pub bad_answers: u32,
-    /// The last bad health answer.
-    pub bad_answer: Option<String>,
-    /// Why nothing could be counted, for example that the proxy does not answer.
-    pub blind: Option<String>,
-}
+pub use watch::{Evidence, judge};
 
 /// A judgement with what it rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,17 +23,101 @@ pub enum Verdict {
     Good {
         /// One sentence.
         because: String,
+        /// What it rests on.
+        #[serde(default)]
+        figures: Figures,
     },
     /// It must go.
     Bad {
         /// One sentence.
         because: String,
+        /// What it rests on.
+        #[serde(default)]
+        figures: Figures,
     },
     /// Nothing can be said.
     NoVerdict {
+        /// What was wanting.
+        #[serde(default)]
+        lack: Lack,
         /// One sentence.
         because: String,
+        /// What it rests on.
+        #[serde(default)]
+        figures: Figures,
     },
+}
+
+/// Why nothing can be said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lack {
+    /// Too little was counted, or nothing could be.
+    #[default]
+    InsufficientData,
+    /// There is data, but the old release is as bad: what is wrong is around both.
+    Inconclusive,
+}
+
+/// The figures of a verdict, whole numbers that compare exactly.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figures {
+    /// What decided; where nothing was over its bound, what was looked at.
+    pub test: Test,
+    /// Counts of the release that is judged.
+    pub new: Counts,
+    /// Counts of the release beside it, where there is one.
+    pub old: Option<Counts>,
+    /// What was measured, in the unit of the test.
+    pub value: u64,
+    /// From where on it is bad, in the same unit.
+    pub threshold: u64,
+    /// How long the release had been watched.
+    #[serde(with = "millis")]
+    pub elapsed: Duration,
+}
+
+/// What a figure measures.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Test {
+    /// Containers that died; one is enough.
+    #[default]
+    Casualty,
+    /// Bad health answers in a row.
+    Health,
+    /// Failed requests in a row.
+    Run,
+    /// The share of failed requests, in hundred-thousandths.
+    ErrorRate,
+    /// The 99th percentile of latency, in microseconds.
+    Latency,
+    /// Errors beside the old release's: hundredths of a likelihood ratio.
+    Errors,
+    /// Errors against the limit of the app: hundredths of a likelihood ratio.
+    ErrorLimit,
+    /// Slow answers against one in a hundred: hundredths of a likelihood ratio.
+    SlowLimit,
+}
+
+/// What was counted of one release.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Requests that ended; of clients that left first, none.
+    pub requests: u64,
+    /// Those the release failed: answers of 500 and above, and none at all.
+    pub errors: u64,
+    /// Those whose answer began later than the latency bound; without one, none.
+    pub slow: u64,
+}
+
+impl Counts {
+    /// Adds what was counted later.
+    pub fn add(&mut self, later: Self) {
+        self.requests = self.requests.saturating_add(later.requests);
+        self.errors = self.errors.saturating_add(later.errors);
+        self.slow = self.slow.saturating_add(later.slow);
+    }
 }
 
 /// Bad health answers in a row that make a release bad: one may be chance.
@@ -60,206 +128,11 @@ pub const MAX_BAD_ANSWERS: u32 = 3;
 /// within [`Step::WATCH_MARGIN`](crate::step::Step::WATCH_MARGIN).
 pub const LOOK_ON: Duration = Duration::from_secs(30);
 
-/// Judges a release; none while the window is open and nothing is certain, and
-/// none for [`LOOK_ON`] more while its last health answer was a bad one.
-pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option<Verdict> {
-    if let Some(casualty) = &evidence.casualty {
-        return Some(Verdict::Bad {
-            because: casualty.clone(),
-        });
-    }
-    if evidence.bad_answers >= MAX_BAD_ANSWERS {
-        return Some(ill(evidence));
-    }
-    let Evidence {
-        requests, errors, ..
-    } = *evidence;
-    let enough = requests >= rule.min_requests.max(1);
-    if enough && rule.max_error_rate.is_exceeded_by(errors, requests) {
-        let because = format!(
-            "{errors} of {requests} requests failed, more than {}",
-            rule.max_error_rate
-        );
-        return Some(Verdict::Bad { because });
-    }
-    if elapsed < rule.window {
-        return None;
-    }
-    // Latency is judged at the end: the first requests of a release are slow.
-    if let (true, Some(bound), Some(p99)) =
-        (enough, rule.max_latency_p99, evidence.latency_p99_micros)
-    {
-        let p99 = Duration::from_micros(p99);
-        if p99 > bound {
-            let because = format!(
-                "the 99th percentile of {requests} requests is {}, more than {}",
-                render_duration(p99),
-                render_duration(bound)
-            );
-            return Some(Verdict::Bad { because });
-        }
-    }
-    // Neither good nor unknown while it may be ill.
-    if evidence.bad_answers > 0 {
-        let over = elapsed >= rule.window.saturating_add(LOOK_ON);
-        return over.then(|| ill(evidence));
-    }
-    if let Some(blind) = &evidence.blind {
-        return Some(Verdict::NoVerdict {
-            because: blind.clone(),
-        });
-    }
-    if !enough {
-        let because = format!(
-            "{requests} requests in {}, a judgement needs {}",
-            render_duration(rule.window),
-            rule.min_requests.max(1)
-        );
-        return Some(Verdict::NoVerdict { because });
-    }
-    let because = format!(
-        "{errors} of {requests} requests failed in {}",
-        render_duration(rule.window)
-    );
-    Some(Verdict::Good { because })
-}
-
-fn ill(evidence: &Evidence) -> Verdict {
-    let last = evidence.bad_answer.as_deref().unwrap_or("no answer");
-    let because = match evidence.bad_answers {
+/// Why a release with bad health answers is bad.
+fn ill(bad_answers: u32, last: Option<&str>) -> String {
+    let last = last.unwrap_or("no answer");
+    match bad_answers {
         1 => format!("its last health answer was bad: {last}"),
         bad => format!("{bad} bad health answers in a row, the last: {last}"),
-    };
-    Verdict::Bad { because }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spec::{OnNoVerdict, Rate};
-
-    fn rule() -> WatchRule {
-        WatchRule {
-            window: Duration::from_secs(60),
-            max_error_rate: Rate(1_000),
-            max_latency_p99: Some(Duration::from_millis(800)),
-            min_requests: 20,
-            on_no_verdict: OnNoVerdict::Promote,
-        }
-    }
-
-    fn check(elapsed: u64, change: impl FnOnce(&mut Evidence), expected: &str) {
-        let mut evidence = Evidence {
-            requests: 1_000,
-            latency_p99_micros: Some(5_000),
-            ..Evidence::default()
-        };
-        change(&mut evidence);
-        let told = match judge(&rule(), Duration::from_secs(elapsed), &evidence) {
-            None => "open".to_owned(),
-            Some(Verdict::Good { because }) => format!("good: {because}"),
-            Some(Verdict::Bad { because }) => format!("bad: {because}"),
-            Some(Verdict::NoVerdict { because }) => format!("none: {because}"),
-        };
-        assert_eq!(told, expected);
-    }
-
-    #[test]
-    fn verdicts() {
-        check(10, |_| {}, "open");
-        check(60, |_| {}, "good: 0 of 1000 requests failed in 1m");
-        check(
-            10,
-            |e| e.casualty = Some("v2 exited with 1".into()),
-            "bad: v2 exited with 1",
-        );
-        check(10, |e| e.errors = 10, "open");
-        check(
-            10,
-            |e| e.errors = 11,
-            "bad: 11 of 1000 requests failed, more than 1%",
-        );
-        check(
-            60,
-            |e| e.errors = 10,
-            "good: 10 of 1000 requests failed in 1m",
-        );
-        check(10, |e| (e.requests, e.errors) = (19, 19), "open");
-        check(
-            60,
-            |e| (e.requests, e.errors) = (19, 19),
-            "none: 19 requests in 1m, a judgement needs 20",
-        );
-        check(
-            60,
-            |e| e.requests = 0,
-            "none: 0 requests in 1m, a judgement needs 20",
-        );
-        check(10, |e| e.latency_p99_micros = Some(900_000), "open");
-        check(
-            60,
-            |e| e.latency_p99_micros = Some(900_000),
-            "bad: the 99th percentile of 1000 requests is 900ms, more than 800ms",
-        );
-        check(10, |e| e.bad_answers = 2, "open");
-        check(
-            10,
-            |e| (e.bad_answers, e.bad_answer) = (3, Some("503".into())),
-            "bad: 3 bad health answers in a row, the last: 503",
-        );
-        let ill =
-            |bad| move |e: &mut Evidence| (e.bad_answers, e.bad_answer) = (bad, Some("503".into()));
-        check(60, ill(1), "open");
-        check(60, ill(2), "open");
-        check(
-            60,
-            ill(3),
-            "bad: 3 bad health answers in a row, the last: 503",
-        );
-        check(89, ill(2), "open");
-        check(90, ill(0), "good: 0 of 1000 requests failed in 1m");
-        check(90, ill(1), "bad: its last health answer was bad: 503");
-        check(
-            90,
-            ill(2),
-            "bad: 2 bad health answers in a row, the last: 503",
-        );
-        // Too little data is no excuse, and what is certain does not wait.
-        check(60, |e| (e.requests, e.bad_answers) = (0, 1), "open");
-        check(
-            60,
-            |e| (e.blind, e.bad_answers) = (Some("blind".into()), 1),
-            "open",
-        );
-        check(
-            60,
-            |e| (e.latency_p99_micros, e.bad_answers) = (Some(900_000), 1),
-            "bad: the 99th percentile of 1000 requests is 900ms, more than 800ms",
-        );
-        check(
-            60,
-            |e| e.blind = Some("the proxy did not answer".into()),
-            "none: the proxy did not answer",
-        );
-    }
-
-    #[test]
-    fn an_open_bad_answer_is_judged_before_the_watch_runs_out_of_time() {
-        assert!(LOOK_ON < crate::step::Step::WATCH_MARGIN);
-    }
-
-    #[test]
-    fn missing_data_is_never_good_and_never_bad() {
-        for requests in 0..20 {
-            let evidence = Evidence {
-                requests,
-                ..Evidence::default()
-            };
-            let verdict = judge(&rule(), Duration::from_secs(60), &evidence);
-            assert!(
-                matches!(verdict, Some(Verdict::NoVerdict { .. })),
-                "{requests}"
-            );
-        }
     }
 }

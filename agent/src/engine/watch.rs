@@ -89,11 +89,11 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             counting.tell(&mut evidence);
             match verdict::judge(rule, spent + begun.elapsed(), &evidence) {
                 None => {}
-                Some(Verdict::Bad { because }) => {
+                Some(Verdict::Bad { because, .. }) => {
                     let log = self.log_of(&containers, release).await;
                     return Err(Failure::new(FailureClass::Release, because).log(log));
                 }
-                Some(Verdict::NoVerdict { because })
+                Some(Verdict::NoVerdict { because, .. })
                     if rule.on_no_verdict == OnNoVerdict::Rollback =>
                 {
                     let hint = "lower watch.min_requests, lengthen watch.window, or set watch.on_no_verdict = \"promote\"";

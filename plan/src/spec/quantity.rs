@@ -110,6 +110,13 @@ impl Rate {
         }
     }
 
+    /// The share of `part` in `whole`, rounded to the nearest; none of nothing.
+    pub fn of(part: u64, whole: u64) -> Option<Self> {
+        let (part, whole) = (u128::from(part.min(whole)), u128::from(whole));
+        let rate = (part * u128::from(Self::ONE) + whole / 2).checked_div(whole)?;
+        u32::try_from(rate).ok().map(Self)
+    }
+
     /// Whether `part` of `whole` is more than this rate.
     pub fn is_exceeded_by(self, part: u64, whole: u64) -> bool {
         u128::from(part) * u128::from(Self::ONE) > u128::from(whole) * u128::from(self.0)
@@ -310,5 +317,7 @@ mod tests {
         assert!(Rate(1_000).is_exceeded_by(2, 100));
         assert!(!Rate(1_000).is_exceeded_by(0, 0));
         assert!(Rate(0).is_exceeded_by(1, 1_000_000));
+        assert_eq!(Rate::of(31, 812), Some(Rate(3_818)));
+        assert_eq!(Rate::of(0, 0), None);
     }
 }
