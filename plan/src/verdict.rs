@@ -1,10 +1,13 @@
 //! Whether a release is good: what is ruled, why, and by which figures.
 //!
 //! The [`gate`] asks before there is traffic; the [`watch`] judges one release
-//! by fixed bounds. Both are folds: nothing here waits or counts, and time is an
-//! argument.
+//! by fixed bounds; the [`canary`] judges a new release against the old one
+//! that runs beside it, with the tests of [`sequential`]. All of them are folds:
+//! nothing here waits or counts, and time is an argument.
 
+pub mod canary;
 pub mod gate;
+pub mod sequential;
 pub mod watch;
 
 use std::time::Duration;
