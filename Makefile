@@ -1,16 +1,17 @@
 # What a person types. Each target installs and starts what it needs on a fresh
 # Debian or Ubuntu machine; only the Rust toolchain must be there.
 
-.PHONY: help demo test lint bench build programs app toolchain
+.PHONY: help demo test lint bench bench-judge build programs app toolchain
 .DEFAULT_GOAL := help
 
 MUSL := x86_64-unknown-linux-musl
 
 help:
-	@echo 'make demo    watch a deploy go right, and one go wrong and come back'
-	@echo 'make test    every test, end to end ones on a throw-away host'
-	@echo 'make lint    format, lints, licences, workflows, scripts'
-	@echo 'make bench   the proxy and the deploy, measured'
+	@echo 'make demo          watch a deploy go right, and one go wrong and come back'
+	@echo 'make test          every test, end to end ones on a throw-away host'
+	@echo 'make lint          format, lints, licences, workflows, scripts'
+	@echo 'make bench         the proxy and the deploy, measured'
+	@echo 'make bench-judge   how often the canary judge is wrong, and how soon it is right'
 
 demo: programs
 	tests/host/run tests/demo/run
@@ -30,6 +31,10 @@ bench: app
 	cargo build --release --package cutover --bins --locked
 	cargo build --release --package cutover-tests --bin cutover-bench-deploy --locked
 	tests/host/run tests/bench/run
+
+# Pure computing: no host, no root; RUNS=500 is quicker than the 10000 of the documents.
+bench-judge: toolchain
+	cargo run --release --package cutover-plan --example bench-judge --locked -- $(RUNS)
 
 build: programs
 	cargo build --workspace --all-targets --locked
