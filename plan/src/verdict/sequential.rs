@@ -198,6 +198,8 @@ mod tests {
         // Without requests of the other arm nothing is compared.
         check(&[((9, 9), (0, 0))], 100);
         check(&[((4, 4), (0, 950))], 100);
+        check(&[((1, 4), (0, 95))], 100);
+        check(&[((1, 5), (0, 95))], 674);
     }
 
     #[test]
@@ -213,7 +215,7 @@ mod tests {
         check(1_000, (15, 1_000), 26);
         check(0, (0, 1_000), 100);
         check(0, (1, 1_000), u64::MAX);
-        check(Rate::ONE, (9, 9), 100);
+        check(Rate::ONE, (8, 9), 100);
     }
 
     #[test]

@@ -279,6 +279,22 @@ fn a_stage_is_good_on_its_own_requests() {
 }
 
 #[test]
+fn a_new_stage_closes_the_block_that_the_old_weights_made() {
+    let mut comparison = Comparison::new(ReleaseNumber(2), ReleaseNumber(1));
+    comparison.observe(&Look {
+        new: counts(4, 1, 1),
+        old: counts(76, 0, 0),
+        health: Health::default(),
+    });
+    let likelihoods = |c: &Comparison| (c.errors.likelihood(), c.slow.likelihood());
+    let nothing = Likelihood(100);
+    assert_eq!(likelihoods(&comparison), (nothing, nothing));
+    comparison.begin_stage();
+    let (errors, slow) = likelihoods(&comparison);
+    assert!(errors > nothing && slow > nothing);
+}
+
+#[test]
 fn the_shares_of_the_budget_are_one_in_twenty() {
     let thresholds = [ERRORS_THRESHOLD, LIMIT_THRESHOLD, SLOW_THRESHOLD];
     let chance: f64 = thresholds.iter().map(|t| 100.0 / t.0 as f64).sum();
