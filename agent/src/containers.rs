@@ -8,8 +8,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cutover_plan::id::{AppName, DeployId, Digest, ImageReference, ReleaseNumber, Slot};
+use cutover_plan::id::{AppName, DeployId, Digest, ImageReference, ReleaseNumber, Replica, Slot};
 use cutover_plan::spec::{Bytes, RunSpec};
+use cutover_plan::step::{HealthCheck, HookPoint};
 use cutover_wire::request::RegistryCredentials;
 use jiff::Timestamp;
 
@@ -22,6 +23,9 @@ pub trait Containers: Send + Sync + 'static {
         image: &ImageReference,
         memory: Option<Bytes>,
     ) -> impl Future<Output = Result<String, ContainerError>> + Send;
+
+    /// The room that is free on the host, as far as the engine can tell.
+    fn room(&self) -> impl Future<Output = Result<Room, ContainerError>> + Send;
 
     /// Brings the image to the host, verifies its digest, and tells how far it
     /// is through `progress` (about once a second, a short sentence).
@@ -39,19 +43,20 @@ pub trait Containers: Send + Sync + 'static {
         order: &StartOrder,
     ) -> impl Future<Output = Result<Container, ContainerError>> + Send;
 
-    /// Every container of the app that Cutover made, running or not.
+    /// Every container of a release of the app, running or not; no hooks.
     fn list(
         &self,
         app: &AppName,
     ) -> impl Future<Output = Result<Vec<Container>, ContainerError>> + Send;
 
-    /// Asks a container for its health: GET `path`, redirects not followed.
+    /// Asks a container for its health: GET with this `Host`, redirects not
+    /// followed; and the engine for that of the image's own HEALTHCHECK, where
+    /// the check requires it.
     fn ask(
         &self,
         container: &Container,
-        path: &str,
+        check: &HealthCheck,
         host: &str,
-        timeout: Duration,
     ) -> impl Future<Output = Result<HealthAnswer, ContainerError>> + Send;
 
     /// The last lines a container wrote, oldest first, each cut to a printable length.
@@ -69,6 +74,30 @@ pub trait Containers: Send + Sync + 'static {
         grace: Duration,
     ) -> impl Future<Output = Result<(), ContainerError>> + Send;
 
+    /// Runs a hook to its end: starts its container, or finds the one that the
+    /// same deploy started before, running or ended. It is not started again
+    /// while there is anything of it. Its newest line is told through `progress`.
+    fn run_hook(
+        &self,
+        order: &HookOrder,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> impl Future<Output = Result<HookEnd, ContainerError>> + Send;
+
+    /// Stops a hook with this grace and tells what it wrote last; what is left
+    /// of it stays to be found.
+    fn stop_hook(
+        &self,
+        order: &HookOrder,
+        grace: Duration,
+    ) -> impl Future<Output = Result<Vec<String>, ContainerError>> + Send;
+
+    /// Stops and removes every hook of the app, whatever it does.
+    fn remove_hooks(
+        &self,
+        app: &AppName,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), ContainerError>> + Send;
+
     /// Removes the images of `repository` whose digest is not kept and that no
     /// container uses; the answer is a sentence.
     fn prune(
@@ -76,6 +105,15 @@ pub trait Containers: Send + Sync + 'static {
         repository: &str,
         keep: &[Digest],
     ) -> impl Future<Output = Result<String, ContainerError>> + Send;
+}
+
+/// Room on the host; what is not known is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Room {
+    /// Free disk where the engine keeps images.
+    pub disk: Option<Bytes>,
+    /// Free memory.
+    pub memory: Option<Bytes>,
 }
 
 /// What a container is started with: all of it from the host's configuration,
@@ -90,8 +128,8 @@ pub struct StartOrder {
     pub release: ReleaseNumber,
     /// The slot it is in.
     pub slot: Slot,
-    /// Its number among the containers of the release, from 0.
-    pub replica: u32,
+    /// Its number among the containers of the release.
+    pub replica: Replica,
     /// The image, present on the host.
     pub image: ImageReference,
     /// What it is given.
@@ -111,6 +149,60 @@ impl StartOrder {
     }
 }
 
+/// What a hook is run with: as a container of its release, but for the
+/// command, and without a port.
+#[derive(Debug, Clone)]
+pub struct HookOrder {
+    /// The app.
+    pub app: AppName,
+    /// The deploy that runs it.
+    pub deploy: DeployId,
+    /// The release whose image it runs.
+    pub release: ReleaseNumber,
+    /// Its place in the deploy.
+    pub point: HookPoint,
+    /// The image, present on the host.
+    pub image: ImageReference,
+    /// What is run.
+    pub command: Vec<String>,
+    /// What a container of the release is given.
+    pub run: RunSpec,
+}
+
+impl HookOrder {
+    /// The name of its container.
+    pub fn name(&self) -> String {
+        let Self {
+            app,
+            release,
+            point,
+            ..
+        } = self;
+        format!("cutover-{app}-{release}-{point}")
+    }
+
+    /// What a hook learns of the deploy it is part of.
+    pub fn variables(&self) -> [(&'static str, String); 4] {
+        [
+            ("CUTOVER_APP", self.app.to_string()),
+            ("CUTOVER_DEPLOY", self.deploy.to_string()),
+            ("CUTOVER_RELEASE", self.release.to_string()),
+            ("CUTOVER_HOOK", self.point.to_string()),
+        ]
+    }
+}
+
+/// How a hook ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookEnd {
+    /// Its exit status.
+    pub code: i64,
+    /// Whether the kernel ended it for its memory.
+    pub out_of_memory: bool,
+    /// What it wrote last, oldest first.
+    pub lines: Vec<String>,
+}
+
 /// A container of an app, as the engine shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -124,6 +216,8 @@ pub struct Container {
     pub deploy: DeployId,
     /// The release it runs.
     pub release: ReleaseNumber,
+    /// Its number among the containers of the release.
+    pub replica: Replica,
     /// The slot it is in.
     pub slot: Slot,
     /// Its image.

@@ -17,6 +17,7 @@ mod create;
 mod environment;
 mod failure;
 mod health;
+mod hook;
 mod image;
 pub mod labels;
 mod lines;
@@ -32,9 +33,12 @@ use std::time::Duration;
 
 use cutover_plan::id::{AppName, Digest, ImageReference};
 use cutover_plan::spec::Bytes;
+use cutover_plan::step::HealthCheck;
 use cutover_wire::request::RegistryCredentials;
 
-use crate::containers::{Container, ContainerError, Containers, HealthAnswer, StartOrder};
+use crate::containers::{
+    Container, ContainerError, Containers, HealthAnswer, HookEnd, HookOrder, Room, StartOrder,
+};
 
 use connection::Connection;
 
@@ -70,6 +74,10 @@ impl Containers for Docker {
         room::look(&self.connection, image, memory).await
     }
 
+    async fn room(&self) -> Result<Room, ContainerError> {
+        room::free(&self.connection).await
+    }
+
     async fn pull(
         &self,
         image: &ImageReference,
@@ -91,11 +99,10 @@ impl Containers for Docker {
     async fn ask(
         &self,
         container: &Container,
-        path: &str,
+        check: &HealthCheck,
         host: &str,
-        timeout: Duration,
     ) -> Result<HealthAnswer, ContainerError> {
-        health::ask(container, path, host, timeout).await
+        health::ask(&self.connection, container, check, host).await
     }
 
     async fn last_lines(
@@ -108,6 +115,27 @@ impl Containers for Docker {
 
     async fn remove(&self, container: &Container, grace: Duration) -> Result<(), ContainerError> {
         removal::remove(&self.connection, &container.id, &container.name, grace).await
+    }
+
+    async fn run_hook(
+        &self,
+        order: &HookOrder,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<HookEnd, ContainerError> {
+        network::ensure(&self.connection).await?;
+        hook::run(&self.connection, order, progress).await
+    }
+
+    async fn stop_hook(
+        &self,
+        order: &HookOrder,
+        grace: Duration,
+    ) -> Result<Vec<String>, ContainerError> {
+        hook::stop(&self.connection, order, grace).await
+    }
+
+    async fn remove_hooks(&self, app: &AppName, grace: Duration) -> Result<(), ContainerError> {
+        hook::remove_all(&self.connection, app, grace).await
     }
 
     async fn prune(&self, repository: &str, keep: &[Digest]) -> Result<String, ContainerError> {

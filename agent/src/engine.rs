@@ -11,40 +11,45 @@
 //!
 //! Invariant: only the holder of an app's [`Lease`] changes the app.
 
+mod able;
+mod accept;
 mod deploying;
 mod gate;
+mod hook;
 mod keep;
 mod lease;
 mod look;
 mod observe;
+mod retire;
 mod route;
+mod shift;
 mod steps;
 mod tell;
 mod watch;
+mod window;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_plan::compile;
 use cutover_plan::event::{Event, Failure, FailureClass};
 use cutover_plan::history;
 use cutover_plan::id::DeployId;
-use cutover_plan::plan::Kind;
 use cutover_plan::release::Releases;
 use cutover_plan::spec::AppSpec;
 use cutover_plan::state::{DeployState, IllegalEvent};
 use cutover_wire::agent::PlanView;
-use cutover_wire::request::{Change, DeployRequest, RegistryCredentials, Source};
+use cutover_wire::request::{Change, RegistryCredentials, Source};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch as watch_channel};
 
 use crate::clock::{Clock, Ids};
 use crate::containers::Containers;
-use crate::desk::{CallId, Command, Refusal};
+use crate::desk::{Command, Refusal};
 use crate::fingerprint::EnvFileError;
-use crate::journal::{Acceptance, Journal, JournalError, Record};
+use crate::journal::{Journal, JournalError, Record};
 use crate::traffic::Traffic;
-use crate::view;
 
+pub use able::{ABILITIES, lacking};
+use deploying::reached;
 pub use lease::{Lease, Leases};
 use look::Look;
 pub(crate) use tell::url_of;
@@ -115,6 +120,19 @@ pub struct Engine<C, T, R> {
     releases: Releases,
     /// Those who look at the app, apart from the engine, have so many places.
     lookers: Arc<Semaphore>,
+    /// The call that waits for the end of the deploy that is under way.
+    waiting: Option<Deploy>,
+    /// Whether there may be hooks that no step waits for.
+    hooks_left: bool,
+}
+
+/// What becomes of the deploy that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// It goes on.
+    Same,
+    /// It is on its way back, or over.
+    Turned,
 }
 
 /// The deploy that is under way.
@@ -123,6 +141,8 @@ struct Deploy {
     source: Source,
     state: DeployState,
     image: Option<cutover_plan::id::ImageReference>,
+    /// Why a closed deploy window does not count.
+    window_override: Option<String>,
     /// Lives in memory only: a deploy that goes on after a restart pulls with
     /// what the host itself knows.
     registry: Option<RegistryCredentials>,
@@ -144,6 +164,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             commands,
             releases,
             lookers: Arc::new(Semaphore::new(LOOKERS)),
+            waiting: None,
+            hooks_left: false,
         })
     }
 
@@ -155,17 +177,29 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             tracing::warn!(app = %self.lease.app(), "{}", failure.reason);
         }
         let mut keeper = keep::Keeper::default();
+        let mut housekeeper = retire::Housekeeper::default();
         loop {
             if let Some(deploy) = current.take() {
+                let kind = deploy.state.kind;
                 self.carry_out(deploy, &mut keeper).await?;
+                housekeeper.hear(kind, (self.drivers.clock)());
+                current = self.waiting.take();
                 continue;
             }
+            let due = housekeeper.due(self.releases.standby_until);
+            let due = reached(Arc::clone(&self.drivers.clock), due);
             tokio::select! {
+                // A person who wants to go back to what stands by comes first.
+                biased;
                 command = self.commands.recv() => match command {
-                    Some(command) => current = self.obey(command, None).await?,
+                    Some(command) => current = self.obey(command, None)?.0,
                     None => return Ok(()),
                 },
+                () = due => current = Some(self.begin_retirement()?),
                 () = tokio::time::sleep(KEEP_EVERY) => {
+                    if self.hooks_left {
+                        self.clear_hooks().await;
+                    }
                     let looked = self.keep().await;
                     keeper.hear(self.lease.app(), looked);
                 }
@@ -173,51 +207,30 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         }
     }
 
-    /// The deploy that the journal has no end of.
-    fn resume(&self) -> Result<Option<Deploy>, EngineError> {
-        let Some(record) = self.drivers.journal.unfinished(self.lease.app())? else {
-            return Ok(None);
-        };
-        let history = view::history(&self.drivers.journal, &record.deploy)?;
-        let illegal = |source| EngineError::Illegal {
-            deploy: record.deploy.clone(),
-            source,
-        };
-        let state = view::fold(&history).map_err(illegal)?;
-        let image = history.first().and_then(|recorded| match &recorded.event {
-            Event::Accepted { image, .. } => image.clone(),
-            _ => None,
-        });
-        tracing::info!(deploy = %record.deploy, phase = %state.phase, "going on with a deploy");
-        Ok(Some(Deploy {
-            id: record.deploy,
-            source: record.source,
-            state,
-            image,
-            registry: None,
-        }))
-    }
-
-    /// Does what the desk asks. A new deploy is returned; `running` is the one
-    /// that is under way, which stands in the way of another.
-    async fn obey(
+    /// Does what the desk asks. A deploy that may begin is returned; one that
+    /// finds another under way waits, and what that means for the `running` one
+    /// is returned, too.
+    fn obey(
         &mut self,
         command: Command,
-        running: Option<&Deploy>,
-    ) -> Result<Option<Deploy>, EngineError> {
+        running: Option<&mut Deploy>,
+    ) -> Result<(Option<Deploy>, Course), EngineError> {
         match command {
             Command::Deploy {
                 call,
                 request,
                 reply,
             } => {
-                let answer = self.accept(call, *request, running)?;
+                let answer = self.accept(call, *request, running.as_deref())?;
                 let (told, deploy) = match answer {
                     Ok((id, deploy)) => (Ok(id), deploy),
                     Err(refusal) => (Err(refusal), None),
                 };
                 respond(reply, told);
-                return Ok(deploy);
+                return match (deploy, running) {
+                    (Some(deploy), Some(running)) => Ok((None, self.line_up(deploy, running)?)),
+                    (deploy, _) => Ok((deploy, Course::Same)),
+                };
             }
             Command::Abort { deploy, reply, .. } => {
                 let refusal = match self.drivers.journal.deploy(&deploy)? {
@@ -229,12 +242,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             Command::Plan { change, reply } if !reply.is_closed() => {
                 let Ok(place) = Arc::clone(&self.lookers).try_acquire_owned() else {
                     respond(reply, Err(Refusal::crowded(self.lease.app())));
-                    return Ok(None);
+                    return Ok((None, Course::Same));
                 };
                 let look = self.look();
                 tokio::spawn(async move {
-                    let plan = look.plan(&change.into(), None).await;
-                    let view = plan.map(|plan| {
+                    let plan = look.plan(&change.into(), None, Duration::ZERO).await;
+                    let view = plan.map(|mut plan| {
+                        plan.notes.extend(look.obstacles(&plan));
                         let text = plan.to_string();
                         Box::new(PlanView { text, plan })
                     });
@@ -245,12 +259,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             Command::Status { reply } if !reply.is_closed() => {
                 let Ok(place) = Arc::clone(&self.lookers).try_acquire_owned() else {
                     respond(reply, Err(Refusal::crowded(self.lease.app())));
-                    return Ok(None);
+                    return Ok((None, Course::Same));
                 };
                 let look = self.look();
                 let running = running.map(|deploy| deploy.id.clone());
+                let waiting = self.waiting.as_ref().map(|deploy| deploy.id.clone());
                 tokio::spawn(async move {
-                    let view = look.status(running.as_ref()).await;
+                    let view = look.status([running.as_ref(), waiting.as_ref()]).await;
                     respond(reply, view.map(Box::new).map_err(Refusal::from));
                     drop(place);
                 });
@@ -258,64 +273,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             // Whoever asked has left.
             Command::Plan { .. } | Command::Status { .. } => {}
         }
-        Ok(None)
-    }
-
-    /// Makes a call durable, unless it was taken before, is in the way, or
-    /// brings what the host never runs.
-    fn accept(
-        &self,
-        call: CallId,
-        request: DeployRequest,
-        running: Option<&Deploy>,
-    ) -> Result<Result<(DeployId, Option<Deploy>), Refusal>, EngineError> {
-        if let Some(first) = self.drivers.journal.find_call(&call.0)? {
-            return Ok(Ok((first, None)));
-        }
-        if let Change::Deploy { image } = &request.change
-            && let Err(error) = compile::check_image(&self.spec, image)
-        {
-            return Ok(Err(Refusal::foreign_image(&error)));
-        }
-        if let Some(deploy) = running {
-            return Ok(Err(Refusal::busy(self.lease.app(), &deploy.id)));
-        }
-        let now = (self.drivers.clock)();
-        let id = (self.drivers.ids)(now);
-        let (kind, image) = match request.change {
-            Change::Deploy { image } => (Kind::Deploy, Some(image)),
-            Change::Rollback {} => (Kind::Rollback, None),
-        };
-        let event = Event::Accepted {
-            app: self.lease.app().clone(),
-            kind,
-            image: image.clone(),
-            by: request.source.actor.clone(),
-        };
-        let illegal = |source| EngineError::Illegal {
-            deploy: id.clone(),
-            source,
-        };
-        let state = DeployState::begin(&event).map_err(illegal)?;
-        let deploy = Deploy {
-            id: id.clone(),
-            source: request.source,
-            state,
-            image,
-            registry: request.registry,
-        };
-        let messages = tell::messages(&self.spec, &deploy, &event, now);
-        let taken =
-            self.drivers
-                .record
-                .accept(&call.0, &id, now, &event, &deploy.source, &messages)?;
-        match taken {
-            Acceptance::New(_) => {
-                tracing::info!(app = %self.lease.app(), deploy = %id, "accepted a call");
-                Ok(Ok((id, Some(deploy))))
-            }
-            Acceptance::Replay(first) => Ok(Ok((first, None))),
-        }
+        Ok((None, Course::Same))
     }
 
     /// Appends an event, and only then lets the state follow it.
@@ -364,6 +322,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 enum Wanted {
     Image(cutover_plan::id::ImageReference),
     Rollback,
+    /// That nothing stands by any more.
+    Retirement,
 }
 
 impl From<Change> for Wanted {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 
-use cutover_plan::spec::RunSpec;
+use cutover_plan::spec::{DockerHealth, RunSpec};
 use sha2::{Digest as _, Sha256};
 
 /// The largest `env_file`: thousands of variables fit.
@@ -35,26 +35,97 @@ pub enum EnvFileError {
 
 /// The digest of all that a container of the app is given but its image.
 pub fn of(run: &RunSpec) -> Result<String, EnvFileError> {
-    let mut hash = Sha256::new();
-    let mut add = |part: &str| {
-        // The length keeps `a`, `bc` apart from `ab`, `c`.
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part.as_bytes());
-    };
-    add(&run.port.to_string());
-    for (name, value) in environment(run)? {
-        add(&name);
-        add(&value);
+    // Every field by its name: one that is added to the spec is missed here by the compiler.
+    let RunSpec {
+        port,
+        env: _,
+        env_file: _,
+        volumes,
+        tmpfs,
+        user,
+        read_only,
+        command,
+        entrypoint,
+        labels,
+        memory,
+        cpus,
+        pids,
+        ulimits,
+        stop_signal,
+        stop_grace,
+        logging,
+        networks,
+        extra_hosts,
+        docker_health,
+    } = run;
+    let mut hash = Fingerprint(Sha256::new());
+    hash.text(&port.to_string());
+    hash.list(environment(run)?, |hash, (name, value)| {
+        hash.text(&name);
+        hash.text(&value);
+    });
+    hash.list(volumes, |hash, volume| {
+        hash.text(&volume.source);
+        hash.text(&volume.target);
+        hash.text(if volume.read_only { "ro" } else { "rw" });
+    });
+    hash.list(tmpfs, |hash, tmpfs| {
+        hash.text(&tmpfs.target);
+        hash.list(tmpfs.size, |hash, size| hash.text(&size.0.to_string()));
+    });
+    hash.list(user, |hash, user| hash.text(user));
+    hash.text(if *read_only { "ro" } else { "rw" });
+    for words in [command, entrypoint] {
+        hash.list(words, |hash, words| {
+            hash.list(words, |hash, word| hash.text(word))
+        });
     }
-    for volume in &run.volumes {
-        add(&volume.source);
-        add(&volume.target);
-        add(if volume.read_only { "ro" } else { "rw" });
-    }
-    add(&format!("{:?} {:?} {:?}", run.memory, run.cpus, run.pids));
-    add(&run.stop_grace.as_millis().to_string());
-    let digest = hash.finalize();
+    hash.list(labels, |hash, (name, value)| {
+        hash.text(name);
+        hash.text(value);
+    });
+    hash.text(&format!("{memory:?} {cpus:?} {pids:?}"));
+    hash.list(ulimits, |hash, (name, ulimit)| {
+        hash.text(name);
+        hash.text(&format!("{} {}", ulimit.soft, ulimit.hard));
+    });
+    hash.list(stop_signal, |hash, signal| hash.text(signal));
+    hash.text(&stop_grace.as_millis().to_string());
+    hash.text(&format!("{} {}", logging.max_size.0, logging.max_files));
+    hash.list(networks, |hash, network| hash.text(network));
+    hash.list(extra_hosts, |hash, host| {
+        hash.text(&host.name);
+        hash.list(host.address, |hash, address| {
+            hash.text(&address.to_string())
+        });
+    });
+    hash.text(match docker_health {
+        DockerHealth::Ignore => "ignore",
+        DockerHealth::Require => "require",
+    });
+    let digest = hash.0.finalize();
     Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// A digest to which texts are added one by one.
+struct Fingerprint(Sha256);
+
+impl Fingerprint {
+    /// The length keeps `a`, `bc` apart from `ab`, `c`.
+    fn text(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_be_bytes());
+        self.0.update(text.as_bytes());
+    }
+
+    /// The count keeps the end of one list apart from the begin of the next.
+    fn list<T>(&mut self, items: impl IntoIterator<Item = T>, mut add: impl FnMut(&mut Self, T)) {
+        let mut count: u64 = 0;
+        for item in items {
+            add(self, item);
+            count += 1;
+        }
+        self.0.update(count.to_be_bytes());
+    }
 }
 
 /// The variables of a container: those of `env_file`, and `[env]` over them.
@@ -108,10 +179,13 @@ fn env_file(path: &str) -> Result<BTreeMap<String, String>, EnvFileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::io::Write as _;
     use std::time::Duration;
 
-    use cutover_plan::spec::{Environment, Volume};
+    use cutover_plan::spec::{
+        Bytes, Environment, ExtraHost, Logging, MilliCpus, Tmpfs, Ulimit, Volume,
+    };
 
     use super::*;
 
@@ -122,26 +196,92 @@ mod tests {
             env: Environment(env.iter().map(pair).collect()),
             env_file: None,
             volumes: Vec::new(),
+            tmpfs: Vec::new(),
+            user: None,
+            read_only: false,
+            command: None,
+            entrypoint: None,
+            labels: BTreeMap::new(),
             memory: None,
             cpus: None,
             pids: None,
+            ulimits: BTreeMap::new(),
+            stop_signal: None,
             stop_grace: Duration::from_secs(10),
+            logging: Logging {
+                max_size: Bytes(10_000_000),
+                max_files: 3,
+            },
+            networks: BTreeSet::new(),
+            extra_hosts: Vec::new(),
+            docker_health: DockerHealth::Ignore,
         }
+    }
+
+    /// One change of each field; some of the texts are the same, so that one
+    /// field that is taken for another is seen.
+    const CHANGES: [fn(&mut RunSpec); 28] = [
+        |run| run.port = 81,
+        |run| run.env.0 = [("a".to_owned(), "b".to_owned())].into(),
+        |run| run.env.0 = [("ab".to_owned(), String::new())].into(),
+        |run| run.volumes = vec![volume("a", true)],
+        |run| run.volumes = vec![volume("a", false)],
+        |run| run.volumes = vec![volume("a", true), volume("b", true)],
+        |run| run.tmpfs = vec![tmpfs("a", None)],
+        |run| run.tmpfs = vec![tmpfs("a", Some(Bytes(1)))],
+        |run| run.user = Some("a".to_owned()),
+        |run| run.read_only = true,
+        |run| run.command = Some(vec!["a".to_owned()]),
+        |run| run.command = Some(vec!["a".to_owned(), "b".to_owned()]),
+        |run| run.entrypoint = Some(vec!["a".to_owned()]),
+        |run| run.labels = [("a".to_owned(), "b".to_owned())].into(),
+        |run| run.memory = Some(Bytes(1)),
+        |run| run.cpus = Some(MilliCpus(1)),
+        |run| run.pids = Some(1),
+        |run| run.ulimits = [("a".to_owned(), Ulimit { soft: 1, hard: 2 })].into(),
+        |run| run.ulimits = [("a".to_owned(), Ulimit { soft: 2, hard: 2 })].into(),
+        |run| run.stop_signal = Some("a".to_owned()),
+        |run| run.stop_grace = Duration::from_millis(10_001),
+        |run| run.logging.max_size = Bytes(1),
+        |run| run.logging.max_files = 1,
+        |run| run.networks = ["a".to_owned()].into(),
+        |run| run.extra_hosts = vec![host("a", None)],
+        |run| run.extra_hosts = vec![host("a", Some([1, 2, 3, 4]))],
+        |run| run.docker_health = DockerHealth::Require,
+        |_| {},
+    ];
+
+    fn volume(source: &str, read_only: bool) -> Volume {
+        let (source, target) = (source.to_owned(), "/a".to_owned());
+        Volume {
+            source,
+            target,
+            read_only,
+        }
+    }
+
+    fn tmpfs(target: &str, size: Option<Bytes>) -> Tmpfs {
+        let target = target.to_owned();
+        Tmpfs { target, size }
+    }
+
+    fn host(name: &str, address: Option<[u8; 4]>) -> ExtraHost {
+        let (name, address) = (name.to_owned(), address.map(Into::into));
+        ExtraHost { name, address }
     }
 
     #[test]
     fn everything_a_container_is_given_changes_the_fingerprint() {
-        let same = of(&run(&[("A", "1")])).unwrap();
-        assert_eq!(same, of(&run(&[("A", "1")])).unwrap());
-        assert_ne!(same, of(&run(&[("A", "2")])).unwrap());
-        assert_ne!(same, of(&run(&[("A1", "")])).unwrap());
-        let mut other = run(&[("A", "1")]);
-        other.volumes.push(Volume {
-            source: "/a".into(),
-            target: "/b".into(),
-            read_only: true,
-        });
-        assert_ne!(same, of(&other).unwrap());
+        let mut seen = BTreeMap::new();
+        for (index, change) in CHANGES.iter().enumerate() {
+            let mut changed = run(&[]);
+            change(&mut changed);
+            let fingerprint = of(&changed).unwrap();
+            assert_eq!(of(&changed).unwrap(), fingerprint);
+            if let Some(other) = seen.insert(fingerprint, index) {
+                panic!("the changes {other} and {index} are one");
+            }
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@
 //! returns an error, nothing of it is in the journal.
 //!
 //! Invariant: an event is never changed, an ended deploy gets no more of them,
-//! and an app has at most one deploy that has not ended. The schema holds
-//! these rules, so that no code can forget them.
+//! and an app has at most three deploys that have not ended: one that runs, one
+//! that waits for it, and a newer one that is about to take the place of that.
+//! The schema holds these rules, so that no code can forget them.
 
 mod error;
 mod forget;
@@ -67,10 +68,11 @@ struct Store {
 /// simulation's, with faults.
 pub trait Record: Send + Sync + 'static {
     /// Makes a call durable: the call, its deploy, the deploy's first event
-    /// and the messages about it. A call that is known writes nothing.
+    /// and the messages about it. A call that is known writes nothing. What the
+    /// agent begins by itself has no call.
     fn accept(
         &self,
-        call: &str,
+        call: Option<&str>,
         deploy: &DeployId,
         at: Timestamp,
         event: &Event,

@@ -1,11 +1,13 @@
 //! Every sentence that the agent publishes about a deploy: in the event stream,
 //! in its log, and at GitHub. One place, so that one thing has one wording.
 
-use cutover_plan::event::{Cursor, Event, Failure, Finding};
+use cutover_plan::event::{Cursor, Event, Failure, Finding, Promotion};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Kind;
+use cutover_plan::spec::render_duration;
 use cutover_plan::state::{DeployState, Phase};
-use cutover_plan::verdict::Verdict;
+use cutover_plan::verdict::{Lack, Verdict};
+use jiff::Timestamp;
 
 /// GitHub refuses a longer description.
 pub const MAX_DESCRIPTION: usize = 140;
@@ -18,13 +20,21 @@ pub fn told(event: &Event, before: Option<&DeployState>) -> String {
             kind,
             image,
             by,
+            window_override,
         } => {
             let by = by
                 .as_ref()
                 .map_or_else(String::new, |by| format!(" by {by}"));
-            match (kind, image) {
+            let asked = match (kind, image) {
                 (Kind::Deploy, Some(image)) => format!("{app}: asked{by} to deploy {image}"),
                 (Kind::Deploy | Kind::Rollback, _) => format!("{app}: asked{by} to roll back"),
+                (Kind::Retire, _) => {
+                    format!("{app}: the time of the release that stands by is over")
+                }
+            };
+            match window_override {
+                Some(why) => format!("{asked}, whatever the deploy windows say: {why}"),
+                None => asked,
             }
         }
         Event::Planned { plan } => match plan.steps.len() {
@@ -50,6 +60,10 @@ pub fn told(event: &Event, before: Option<&DeployState>) -> String {
                 Finding::Done => format!("{name} done"),
                 Finding::Note { text } => format!("{name} done: {text}"),
                 Finding::Judged { verdict } => judged(verdict),
+                Finding::StandsBy { until: None } => format!("{name} done"),
+                Finding::StandsBy { until: Some(until) } => {
+                    format!("{name} done: it is kept until {}", moment(*until))
+                }
                 Finding::Drained {
                     requests: 0,
                     streams: 0,
@@ -69,7 +83,27 @@ pub fn told(event: &Event, before: Option<&DeployState>) -> String {
         Event::StepFailed { at, failure } => {
             format!("{} failed: {}", step_name(*at, before), failure.reason)
         }
+        Event::TargetHealthy { name, .. } => format!("{name} is healthy"),
+        Event::Held { because, until, .. } => {
+            format!("{because}: waiting for a person until {}", moment(*until))
+        }
+        Event::Approved { by, .. } => format!("approved by {by}"),
+        Event::Rejected { by, why: None } => format!("rejected by {by}"),
+        Event::Rejected { by, why: Some(why) } => format!("rejected by {by}: {why}"),
+        Event::HoldExpired { .. } => "nobody decided in time".to_owned(),
+        Event::PromoteRequested { by, how, .. } => match how {
+            Promotion::Next => format!("{by} did not wait for the end of this step"),
+            Promotion::Full => format!("{by} sends all users on"),
+        },
+        Event::Stalled { .. } => match before.and_then(|state| state.plan.as_ref()) {
+            Some(plan) => {
+                let limit = render_duration(plan.progress_deadline);
+                format!("it got no further for {limit}")
+            }
+            None => "it got no further for too long".to_owned(),
+        },
         Event::AbortRequested { by } => format!("aborted by {by}"),
+        Event::SupersedeRequested { by } => format!("the newer deploy {by} takes its place"),
         Event::Ended { outcome } => match before.and_then(|state| state.plan.as_ref()) {
             Some(plan) => format!("{}: {}", plan.release.number, ended(*outcome, plan.kind)),
             None => ended(*outcome, Kind::Deploy).to_owned(),
@@ -90,16 +124,32 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
             .map_or("", |failure| failure.reason.as_str())
     };
     match event {
+        Event::Accepted {
+            window_override: Some(why),
+            by,
+            ..
+        } => {
+            let by = by.as_deref().unwrap_or("somebody");
+            Some(format!("queued; {by} overrides the deploy windows: {why}"))
+        }
         Event::Accepted { .. } => Some("queued".to_owned()),
         Event::Planned { plan } if plan.steps.is_empty() => None,
         Event::Planned { plan } => Some(match plan.kind {
             Kind::Deploy => format!("bringing up {release}; {}", plan.because),
             Kind::Rollback => format!("rolling back to {release}; {}", plan.because),
+            Kind::Retire => format!("retiring {release}; {}", plan.because),
         }),
         Event::StepStarted { .. } => Some(format!("{release} serves and is being watched")),
         Event::Ended { outcome } => Some(match outcome {
             Outcome::Promoted => match &state.verdict {
                 // It stays by the app's policy, which is no proof.
+                Some(Verdict::NoVerdict {
+                    lack: Lack::Inconclusive,
+                    because,
+                    ..
+                }) => {
+                    format!("{release} serves; no better and no worse than before: {because}")
+                }
                 Some(Verdict::NoVerdict { because, .. }) => {
                     format!("{release} serves; too little to judge it by: {because}")
                 }
@@ -107,6 +157,7 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
                     format!("{release} serves and has proved itself")
                 }
             },
+            Outcome::Shadowed => format!("{release} was compared and got no users"),
             Outcome::Failed => format!("{release} failed: {}", reason()),
             Outcome::RolledBack => format!("{release} was taken back: {}", reason()),
             // Taken back or left in place: the reason is the same, the claim is not made.
@@ -114,14 +165,23 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
             Outcome::Superseded => format!("{release} was superseded by a newer deploy"),
             Outcome::Aborted => match &state.aborted_by {
                 Some(by) => format!("{release} was aborted by {by}"),
-                None => format!("{release} was aborted"),
+                // A person said no, or nobody said yes.
+                None => format!("{release} was aborted: {}", reason()),
             },
         }),
         Event::PlanRefused { .. }
         | Event::StepProgressed { .. }
         | Event::StepFinished { .. }
         | Event::StepFailed { .. }
-        | Event::AbortRequested { .. } => None,
+        | Event::TargetHealthy { .. }
+        | Event::Held { .. }
+        | Event::Approved { .. }
+        | Event::Rejected { .. }
+        | Event::HoldExpired { .. }
+        | Event::PromoteRequested { .. }
+        | Event::Stalled { .. }
+        | Event::AbortRequested { .. }
+        | Event::SupersedeRequested { .. } => None,
     }
 }
 
@@ -172,6 +232,11 @@ fn back(at: Cursor) -> &'static str {
     }
 }
 
+/// A point in time for people, to the second.
+pub fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
 fn judged(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Good { because, .. } => format!("it is good: {because}"),
@@ -186,6 +251,8 @@ fn ended(outcome: Outcome, kind: Kind) -> &'static str {
     match (outcome, kind) {
         (Outcome::Promoted, Kind::Deploy) => "promoted",
         (Outcome::Promoted, Kind::Rollback) => "rolled back to it",
+        (Outcome::Promoted, Kind::Retire) => "retired",
+        (Outcome::Shadowed, _) => "compared, and no user got to it",
         (Outcome::Failed, _) => "failed",
         (Outcome::Aborted, _) => "aborted",
         (Outcome::Superseded, _) => "superseded",
@@ -215,6 +282,7 @@ mod tests {
             kind: Kind::Rollback,
             image: None,
             by: None,
+            window_override: None,
         };
         let mut state = DeployState::begin(&accepted).unwrap();
         let ended = Event::Ended {

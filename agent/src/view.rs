@@ -105,6 +105,10 @@ fn fill(view: &mut DeployView, state: &DeployState) {
         view.hint = hint.clone();
         view.log = log.clone();
     }
+    if let Some(by) = &state.superseded_by {
+        let newer = format!("the newer deploy {by} took its place");
+        view.reason.get_or_insert(newer);
+    }
     if let Some(by) = &state.aborted_by {
         view.reason
             .get_or_insert_with(|| format!("aborted by {by}"));
@@ -132,7 +136,7 @@ pub(crate) fn app(
     spec: &AppSpec,
     releases: &Releases,
     containers: &Result<Vec<Container>, ContainerError>,
-    deploying: Option<&DeployId>,
+    [deploying, waiting]: [Option<&DeployId>; 2],
 ) -> Result<AppView, JournalError> {
     let release = |number: Option<ReleaseNumber>| {
         let known = releases.find(number?)?;
@@ -143,9 +147,9 @@ pub(crate) fn app(
             condition: condition(containers, known.release.number),
         })
     };
-    let deploying = match deploying {
-        Some(id) => journal.deploy(id)?,
-        None => None,
+    let record = |id: Option<&DeployId>| match id {
+        Some(id) => journal.deploy(id),
+        None => Ok(None),
     };
     let show = |record: Option<DeployRecord>| {
         record
@@ -157,7 +161,8 @@ pub(crate) fn app(
         domains: spec.domains.clone(),
         serving: release(releases.serving),
         standby: release(releases.standby),
-        deploying: show(deploying)?,
+        deploying: show(record(deploying)?)?,
+        waiting: show(record(waiting)?)?,
         last: show(journal.last_ended(&spec.app)?)?,
     })
 }

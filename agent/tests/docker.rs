@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+#[path = "docker/given.rs"]
+mod given;
 #[path = "docker/images.rs"]
 mod images;
 #[path = "docker/life.rs"]
@@ -155,7 +157,7 @@ async fn a_container_is_given_what_the_configuration_says_and_no_more() -> anyho
         "{{with .HostConfig}}{{.Memory}} {{.MemorySwap}} {{.NanoCpus}} {{.PidsLimit}}{{end}}";
     assert_eq!(inspect(limits).await?, "67108864 67108864 1500000000 100");
     let rest = "{{with .HostConfig}}{{.Privileged}} {{.SecurityOpt}} {{.RestartPolicy.Name}} {{.NetworkMode}} {{len .PortBindings}} {{json .LogConfig}}{{end}}";
-    let log = r#"{"Type":"json-file","Config":{"max-file":"3","max-size":"10m"}}"#;
+    let log = r#"{"Type":"json-file","Config":{"max-file":"3","max-size":"10000000"}}"#;
     let expected = format!("false [no-new-privileges] unless-stopped cutover 0 {log}");
     assert_eq!(inspect(rest).await?, expected);
     let mounts = inspect("{{range .Mounts}}{{.Destination}} {{.RW}};{{end}}").await?;

@@ -116,6 +116,11 @@ Examples:
         /// The image, pinned: repository@sha256:…
         #[arg(long)]
         image: ImageReference,
+        /// Deploy although a deploy window of the app is closed, and say why
+        ///
+        /// Who and why is kept with the deploy and shown where it is shown.
+        #[arg(long, value_name = "WHY")]
+        override_window: Option<String>,
         #[command(flatten)]
         following: Following,
     },

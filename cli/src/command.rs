@@ -51,13 +51,14 @@ pub(crate) fn misread(error: &clap::Error) -> Exit {
 
 async fn carry_out(arguments: Arguments, output: &Output, begun: Instant) -> Exit {
     let caller = Caller::new(&arguments.connection);
-    let (app, image, following) = match arguments.command {
+    let (app, image, override_window, following) = match arguments.command {
         Command::Deploy {
             app,
             image,
             following,
-        } => (app, Some(image), following),
-        Command::Rollback { app, following } => (app, None, following),
+            override_window,
+        } => (app, Some(image), override_window, following),
+        Command::Rollback { app, following } => (app, None, None, following),
         question => {
             let answered = match caller {
                 Ok(caller) => ask(&caller, output, question).await,
@@ -75,6 +76,7 @@ async fn carry_out(arguments: Arguments, output: &Output, begun: Instant) -> Exi
     let wanted = Wanted {
         app,
         image,
+        override_window,
         following,
     };
     let ending = match caller {

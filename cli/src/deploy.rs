@@ -9,7 +9,7 @@ use std::time::Duration;
 use cutover_plan::id::{AppName, ImageReference};
 use cutover_wire::agent::{Accepted, DEPLOYS};
 use cutover_wire::exit::Exit;
-use cutover_wire::request::{Change, DeployRequest, RegistryCredentials, Source};
+use cutover_wire::request::{Change, DeployRequest, RegistryCredentials, Source, WindowOverride};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::answer::CallError;
@@ -33,6 +33,8 @@ pub(crate) struct Wanted {
     pub(crate) app: AppName,
     /// None is a rollback.
     pub(crate) image: Option<ImageReference>,
+    /// Why a closed deploy window does not count.
+    pub(crate) override_window: Option<String>,
     pub(crate) following: Following,
 }
 
@@ -186,7 +188,10 @@ fn request(
         app: wanted.app.clone(),
         change,
         source,
-        window_override: None,
+        window_override: wanted
+            .override_window
+            .clone()
+            .map(|why| WindowOverride { why }),
         registry: registry(caller)?,
     };
     match request.problem() {

@@ -104,6 +104,7 @@ impl Ending {
             End::Known(outcome) => match (outcome, self.verb) {
                 (Outcome::Promoted, Verb::Rollback) => format!("{release} serves again"),
                 (Outcome::Promoted, _) => format!("{release} serves"),
+                (Outcome::Shadowed, _) => format!("{release} was compared and got no users"),
                 (Outcome::Failed, _) => format!("{noun} of {release} failed"),
                 (Outcome::Aborted, _) => format!("{noun} of {release} was aborted"),
                 (Outcome::Superseded, _) => {

@@ -93,7 +93,9 @@ impl Workflow {
     /// What stands on the run's page; empty when all went well.
     pub(crate) fn annotation(&self, ending: &Ending) -> String {
         let level = match &ending.end {
-            End::Known(Outcome::Promoted) | End::Detached | End::Answered => return String::new(),
+            End::Known(Outcome::Promoted | Outcome::Shadowed) | End::Detached | End::Answered => {
+                return String::new();
+            }
             End::Known(Outcome::Superseded | Outcome::Aborted | Outcome::NoVerdict) => "warning",
             End::Known(Outcome::Failed | Outcome::RolledBack) | End::Unknown(_) => "error",
         };

@@ -68,6 +68,9 @@ fn render(view: &AppView) -> String {
             &format!("{} ({})", plain(&deploy.phase), deploy.deploy),
         );
     }
+    if let Some(deploy) = &view.waiting {
+        row(&mut text, "waiting", &deploy.deploy.to_string());
+    }
     if let Some(deploy) = &view.last {
         row(&mut text, "last", &last(deploy));
     }

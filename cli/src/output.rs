@@ -156,7 +156,9 @@ impl Output {
 
     fn ended(&self, ending: &Ending) {
         let (mood, mark) = match &ending.end {
-            End::Known(Outcome::Promoted) | End::Detached | End::Answered => (Mood::Good, "✓"),
+            End::Known(Outcome::Promoted | Outcome::Shadowed) | End::Detached | End::Answered => {
+                (Mood::Good, "✓")
+            }
             End::Known(Outcome::Superseded | Outcome::Aborted | Outcome::NoVerdict) => {
                 (Mood::Doubtful, "!")
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cutover_plan::id::ReleaseNumber;
-use cutover_plan::spec::{OnNoVerdict, Rate};
+use cutover_plan::spec::Rate;
 use cutover_plan::verdict::canary::{CanaryRule, Comparison, Health, Look};
 use cutover_plan::verdict::{Counts, Verdict};
 
@@ -75,7 +75,7 @@ pub(crate) fn rule() -> CanaryRule {
         max_error_rate: Rate(1_000),
         max_latency_p99: None,
         min_difference: CanaryRule::DEFAULT_MIN_DIFFERENCE,
-        on_no_verdict: OnNoVerdict::Rollback,
+        extend_to: None,
     }
 }
 

@@ -1,14 +1,24 @@
 //! From a spec and the observed world to a plan. Pure: the same arguments give
 //! the same plan, and carrying it out takes no decision that is not in it.
+//!
+//! A strategy is a short list of calls on a draft; where there is no old
+//! release, or it answers nobody, every strategy but in-place comes down to
+//! blue-green: there is nothing to compare with and nothing to be careful of.
 
 mod blue_green;
+mod canary;
+mod draft;
+mod in_place;
+mod rolling;
+mod shadow;
 
-use crate::id::{ImageReference, ReleaseNumber, Slot};
-use crate::observed::Observed;
-use crate::plan::{Kind, Plan, PlannedStep};
+use crate::id::{ImageReference, ReleaseNumber};
+use crate::observed::{Observed, STALE};
+use crate::plan::{Kind, Plan};
 use crate::release::{Release, Standing};
-use crate::spec::{AppSpec, Strategy};
-use crate::step::{IfFails, Step, Undo};
+use crate::spec::{AppSpec, Strategy, render_duration};
+
+use draft::Draft;
 
 /// What is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +34,19 @@ pub enum Request {
     },
     /// The last release that proved itself.
     Rollback,
+    /// That the release that stands by does so no more.
+    RetireStandby,
+}
+
+impl Request {
+    /// What a deploy of this request is for.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Deploy { .. } => Kind::Deploy,
+            Self::Rollback => Kind::Rollback,
+            Self::RetireStandby => Kind::Retire,
+        }
+    }
 }
 
 /// Why there is no plan.
@@ -40,6 +63,17 @@ pub enum CompileError {
     /// There is no release to go back to.
     #[error("there is no earlier release that has proved itself")]
     NothingToRollBackTo,
+    /// There is no release to retire.
+    #[error("no release stands by")]
+    NothingStandsBy,
+    /// The release that stands by is the only one that answers.
+    #[error("{serving} serves but does not answer, so {standby} stays")]
+    StandbyIsNeeded {
+        /// The release that serves.
+        serving: ReleaseNumber,
+        /// The release that stands by.
+        standby: ReleaseNumber,
+    },
 }
 
 impl CompileError {
@@ -50,6 +84,8 @@ impl CompileError {
                 "change image in the app's file on the host, or deploy to the app that runs this image"
             }
             Self::NothingToRollBackTo => "deploy a good image instead: it becomes the next release",
+            Self::NothingStandsBy => "there is nothing to do",
+            Self::StandbyIsNeeded { .. } => "roll back to it, or deploy a good image",
         }
     }
 }
@@ -91,81 +127,98 @@ pub fn compile(
             let target = target.ok_or(CompileError::NothingToRollBackTo)?.clone();
             Ok(rollback(spec, observed, target))
         }
+        Request::RetireStandby => {
+            let standby = observed.releases.standby;
+            let standby = standby.and_then(|number| observed.releases.find(number));
+            let standby = standby.ok_or(CompileError::NothingStandsBy)?;
+            let number = standby.release.number;
+            let serving = observed.releases.serving;
+            let broken = serving.filter(|serving| !observed.is_healthy(*serving));
+            if let Some(serving) = broken.filter(|_| observed.is_healthy(number)) {
+                let standby = number;
+                return Err(CompileError::StandbyIsNeeded { serving, standby });
+            }
+            Ok(retire(spec, observed, standby.release.clone()))
+        }
     }
 }
 
 fn deploy(spec: &AppSpec, observed: &Observed, release: Release) -> Plan {
-    let serving = observed.releases.serving;
-    let known = serving.and_then(|number| observed.releases.find(number));
-    let same = known.filter(|known| {
-        known.standing == Standing::Proven
-            && known.release.image == release.image
-            && known.release.fingerprint == release.fingerprint
-            && observed.is_healthy(known.release.number)
-    });
-    if let Some(known) = same {
-        let because = format!(
-            "{} is this image and serves: nothing to do",
-            known.release.number
-        );
-        return plan(
-            spec,
-            Kind::Deploy,
-            known.release.clone(),
-            serving,
-            because,
-            Vec::new(),
-        );
+    if let Some(known) = is_there_already(spec, observed, &release) {
+        let because = format!("{} is this image and serves: nothing to do", known.number);
+        return Draft::new(spec, observed, known, Kind::Deploy).finish(because);
     }
-    let steps = match spec.strategy {
-        Strategy::BlueGreen => blue_green::steps(spec, observed, &release),
-    };
-    let because = match serving {
+    let mut draft = Draft::new(spec, observed, &release, Kind::Deploy);
+    let new = release.number;
+    let serving = observed.releases.serving;
+    let because = match draft.old() {
+        Some(old) if Some(old) != serving && serving.is_some() => {
+            format!("what serves does not answer: {old} takes over until {new} is healthy")
+        }
         None => "first release: nothing to compare with, nothing to keep".to_owned(),
-        Some(old) if !observed.is_healthy(old) => {
+        Some(old) if draft.good_old().is_none() => {
             format!("{old} serves but does not answer: no way back to it")
         }
-        Some(old) => format!("{old} serves until {} is healthy", release.number),
+        Some(old) if spec.strategy == Strategy::InPlace => {
+            format!("{old} makes room for {new}: requests wait")
+        }
+        Some(old) if draft.is_only_shadow() => format!("{old} serves; {new} gets copies only"),
+        Some(old) => format!("{old} serves until {new} is healthy"),
     };
-    plan(spec, Kind::Deploy, release, serving, because, steps)
+    match (spec.strategy, draft.running_old(), draft.good_old()) {
+        (Strategy::InPlace, Some(old), _) => in_place::steps(&mut draft, old),
+        (Strategy::Canary, _, Some(old)) => canary::steps(&mut draft, old),
+        (Strategy::Rolling, _, Some(old)) => rolling::steps(&mut draft, old),
+        (Strategy::Shadow, _, Some(old)) => shadow::steps(&mut draft, old),
+        (Strategy::BlueGreen | Strategy::RedBlack, _, _)
+        | (Strategy::InPlace, None, _)
+        | (Strategy::Canary | Strategy::Rolling | Strategy::Shadow, _, None) => {
+            blue_green::steps(&mut draft);
+        }
+    }
+    draft.finish(because)
+}
+
+/// The release that serves, if it is this one, proven, alone, and all of it healthy.
+fn is_there_already<'o>(
+    spec: &AppSpec,
+    observed: &'o Observed,
+    release: &Release,
+) -> Option<&'o Release> {
+    let serving = observed.releases.serving?;
+    let known = observed.releases.find(serving)?;
+    let same = known.release.image == release.image
+        && known.release.fingerprint == release.fingerprint
+        && known.standing == Standing::Proven
+        && observed.releases.traffic.sole() == Some(serving)
+        && draft::is_whole(spec, observed, serving);
+    same.then_some(&known.release)
 }
 
 fn rollback(spec: &AppSpec, observed: &Observed, target: Release) -> Plan {
-    let serving = observed.releases.serving;
-    let warm = observed.is_healthy(target.number);
-    let because = match (warm, serving) {
-        (true, Some(old)) => format!("{} is still warm beside {old}", target.number),
+    let mut draft = Draft::new(spec, observed, &target, Kind::Rollback);
+    let warm = draft.is_warm_rollback();
+    let because = match (warm, draft.old()) {
+        (true, Some(old)) if old != target.number => {
+            format!("{} is still warm beside {old}", target.number)
+        }
+        (true, _) => format!("{} still runs", target.number),
         _ => format!("{} must be started again", target.number),
     };
-    let mut steps = Vec::new();
-    if !warm {
-        steps.extend(blue_green::bring_up(spec, observed, &target));
+    match (spec.strategy, draft.running_old()) {
+        (Strategy::InPlace, Some(old)) if !warm => in_place::steps(&mut draft, old),
+        _ => blue_green::steps(&mut draft),
     }
-    steps.push(blue_green::gate(spec, target.number));
-    // A rollback is never rolled back: whatever follows, the users stay.
-    steps.push(blue_green::shift(target.number, serving, Undo::Stay));
-    steps.push(blue_green::watch(spec, target.number));
-    steps.extend(blue_green::leave(spec, observed, &target));
-    plan(spec, Kind::Rollback, target, serving, because, steps)
+    draft.finish(because)
 }
 
-fn plan(
-    spec: &AppSpec,
-    kind: Kind,
-    release: Release,
-    from: Option<ReleaseNumber>,
-    because: String,
-    steps: Vec<PlannedStep>,
-) -> Plan {
-    Plan {
-        app: spec.app.clone(),
-        kind,
-        strategy: spec.strategy,
-        release,
-        from,
-        because,
-        steps,
-    }
+fn retire(spec: &AppSpec, observed: &Observed, standby: Release) -> Plan {
+    let number = standby.number;
+    let mut draft = Draft::new(spec, observed, &standby, Kind::Retire);
+    draft.settle();
+    draft.must_retire(number);
+    draft.prune();
+    draft.finish(format!("{number} has stood by for its time"))
 }
 
 /// A number that no release of the app has or had. Containers of which the
@@ -176,25 +229,37 @@ fn free_number(observed: &Observed) -> ReleaseNumber {
     highest.map_or(next, |highest| next.max(highest.next()))
 }
 
-/// The slot that is free beside the serving release.
-fn free_slot(observed: &Observed) -> Slot {
-    let serving = observed.releases.serving;
-    let taken = serving.and_then(|number| observed.slot_of(number));
-    taken.map_or(Slot::Blue, Slot::other)
-}
-
-fn must(step: Step, undo: Vec<Step>) -> PlannedStep {
-    PlannedStep {
-        step,
-        if_fails: IfFails::Undo,
-        undo: Undo::Steps(undo),
+/// What a person should know of the world that the plan was made in.
+fn notes(spec: &AppSpec, observed: &Observed) -> Vec<String> {
+    let mut notes = Vec::new();
+    if observed.age >= STALE {
+        let age = render_duration(observed.age);
+        notes.push(format!("the host was looked at {age} ago"));
     }
-}
-
-fn tidy(step: Step) -> PlannedStep {
-    PlannedStep {
-        step,
-        if_fails: IfFails::GoOn,
-        undo: Undo::Steps(Vec::new()),
+    match &observed.traffic {
+        Some(traffic) if *traffic != observed.releases.traffic => notes.push(format!(
+            "the proxy sends requests to {traffic}, the journal says {}",
+            observed.releases.traffic
+        )),
+        Some(_) => {}
+        None => notes.push("the proxy did not answer".to_owned()),
     }
+    let held = spec.in_place.park_deadline;
+    let longest = spec.drain_deadline + spec.run.stop_grace + spec.health.deadline;
+    if spec.strategy == Strategy::InPlace && held < longest {
+        notes.push(format!(
+            "a request is held for {} at the most; in the worst case the change takes {}",
+            render_duration(held),
+            render_duration(longest)
+        ));
+    }
+    let wanted = draft::memory(spec);
+    if let (Some(wanted), Some(free)) = (wanted, observed.memory)
+        && wanted > free
+    {
+        notes.push(format!(
+            "the release may take {wanted} of memory, {free} are free: preflight would refuse it"
+        ));
+    }
+    notes
 }

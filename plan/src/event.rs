@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{AppName, ImageReference};
+use crate::id::{AppName, DeployId, ImageReference};
 use crate::outcome::Outcome;
 use crate::plan::{Kind, Plan};
 use crate::verdict::Verdict;
@@ -23,6 +23,9 @@ pub enum Event {
         image: Option<ImageReference>,
         /// Who asked, as the call told it.
         by: Option<String>,
+        /// Why a closed deploy window does not count for it, where somebody said so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        window_override: Option<String>,
     },
     /// The plan was made; it leaves no choice.
     Planned {
@@ -64,16 +67,83 @@ pub enum Event {
         /// Why.
         failure: Failure,
     },
+    /// A container of the release became healthy: the deploy got further.
+    TargetHealthy {
+        /// The step that found it out.
+        at: Cursor,
+        /// The container.
+        name: String,
+        /// When.
+        time: Timestamp,
+    },
+    /// A step is done as far as it can be without a person.
+    Held {
+        /// Which one.
+        at: Cursor,
+        /// What the person should know, in a sentence.
+        because: String,
+        /// How long the person has.
+        until: Timestamp,
+    },
+    /// A person said yes to what the deploy waits for.
+    Approved {
+        /// Who.
+        by: String,
+        /// When.
+        time: Timestamp,
+    },
+    /// A person said no to what the deploy waits for.
+    Rejected {
+        /// Who.
+        by: String,
+        /// Why, in the person's words.
+        why: Option<String>,
+    },
+    /// Nobody said yes or no in time.
+    HoldExpired {
+        /// When that was found.
+        time: Timestamp,
+    },
+    /// A person did not wait for the end of a watch or an approval.
+    PromoteRequested {
+        /// Who.
+        by: String,
+        /// How far.
+        how: Promotion,
+        /// When.
+        time: Timestamp,
+    },
+    /// The deploy got no further for too long.
+    Stalled {
+        /// When that was found.
+        time: Timestamp,
+    },
     /// A person stopped the deploy.
     AbortRequested {
         /// Who.
         by: String,
+    },
+    /// A newer deploy takes its place.
+    SupersedeRequested {
+        /// The newer one.
+        by: DeployId,
     },
     /// The deploy is over.
     Ended {
         /// How.
         outcome: Outcome,
     },
+}
+
+/// How far a person sends a deploy on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Promotion {
+    /// To the next step.
+    Next,
+    /// To all users: every watch is only a look, every approval is given, and
+    /// the shares in between are left out.
+    Full,
 }
 
 /// The place of a step: which list, and which one of it, from 0.
@@ -101,6 +171,11 @@ pub enum Finding {
     Judged {
         /// The judgement.
         verdict: Verdict,
+    },
+    /// A release is kept warm.
+    StandsBy {
+        /// Until when; none is until the next deploy needs its place.
+        until: Option<Timestamp>,
     },
     /// A drain has ended.
     Drained {
@@ -138,6 +213,8 @@ pub enum FailureClass {
     Host,
     /// There was too little data for a judgement.
     NoVerdict,
+    /// A person said no, or did not say yes in time.
+    Person,
 }
 
 impl Failure {

@@ -12,6 +12,7 @@
 //! the deploys of an app taught about its [`release`]s; [`windows`] say when
 //! a deploy may begin.
 
+pub mod ability;
 pub mod compile;
 pub mod event;
 pub mod history;
@@ -24,5 +25,6 @@ pub mod release;
 pub mod spec;
 pub mod state;
 pub mod step;
+pub mod traffic;
 pub mod verdict;
 pub mod windows;

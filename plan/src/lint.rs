@@ -51,7 +51,7 @@ pub fn lint(plan: &Plan, observed: &Observed) -> Vec<Violation> {
     let mut found = Found::default();
     check_frame(plan, observed, &mut found);
     let proved_after = plan.proved_after();
-    let mut world = World::of(observed);
+    let mut world = World::of(observed, plan.kind);
     for (index, planned) in plan.steps.iter().enumerate() {
         let place = format!("step {}", index + 1);
         check_place(planned, index < proved_after, plan.kind, &place, &mut found);
@@ -59,9 +59,14 @@ pub fn lint(plan: &Plan, observed: &Observed) -> Vec<Violation> {
         world.play(&planned.step, Way::Forward, &place, &mut found);
         // Until the release is proven an abort turns the deploy back anywhere.
         if index < proved_after || planned.if_fails == IfFails::Undo {
-            // A step that is in doubt may have had its effect or not.
-            for mut back in [before, world.clone()] {
-                for (number, step) in plan.way_back(index + 1).iter().enumerate() {
+            // A step that is in doubt may have had its effect or not. One that
+            // nobody may undo is finished then, or was refused as a whole.
+            let refused = match planned.undo {
+                Undo::Steps(_) | Undo::Instead(_) => index + 1,
+                Undo::Stay => index,
+            };
+            for (mut back, begun) in [(before, refused), (world.clone(), index + 1)] {
+                for (number, step) in plan.way_back(begun).iter().enumerate() {
                     let place = format!("way back {} from step {}", number + 1, index + 1);
                     back.play(step, Way::Back, &place, &mut found);
                 }
@@ -100,6 +105,9 @@ fn check_frame(plan: &Plan, observed: &Observed, found: &mut Found) {
     if plan.from != releases.serving {
         found.report(3, place, "it takes over from a release that does not serve");
     }
+    if plan.kind == Kind::Retire && releases.serving == Some(plan.release.number) {
+        found.report(3, place, "the release that serves is to be retired");
+    }
     if plan.kind == Kind::Rollback {
         let target = plan.release.number;
         let known = releases.find(target);
@@ -123,7 +131,9 @@ fn check_place(
     found: &mut Found,
 ) {
     let name = planned.step.name();
+    // Where nothing is proved there is nothing to take back.
     match (before_proof, planned.if_fails) {
+        _ if kind == Kind::Retire => {}
         (true, IfFails::Undo) | (false, IfFails::GoOn) => {}
         (true, IfFails::GoOn) => {
             found.report(
@@ -137,10 +147,13 @@ fn check_place(
             found.report(5, place, fault);
         }
     }
-    if !before_proof && matches!(planned.step, Step::Shift { .. }) {
+    let shifts = matches!(planned.step, Step::Shift { .. });
+    if !before_proof && shifts && kind != Kind::Retire {
         found.report(5, place, "users are sent on after the last watch");
     }
+    // To let go what was held is no way back from anywhere.
     if kind == Kind::Rollback
+        && shifts
         && let Undo::Steps(steps) = &planned.undo
         && steps.iter().any(|step| matches!(step, Step::Shift { .. }))
     {

@@ -21,17 +21,21 @@ pub enum Outcome {
     RolledBack,
     /// There was too little data for a judgement.
     NoVerdict,
+    /// The release was compared on copies of requests, as was wanted, and had
+    /// no user: the one before serves.
+    Shadowed,
 }
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Promoted,
         Self::Failed,
         Self::Aborted,
         Self::Superseded,
         Self::RolledBack,
         Self::NoVerdict,
+        Self::Shadowed,
     ];
 
     /// The word of it, as it stands in events, outputs and logs.
@@ -43,6 +47,7 @@ impl Outcome {
             Self::Superseded => "superseded",
             Self::RolledBack => "rolled_back",
             Self::NoVerdict => "no_verdict",
+            Self::Shadowed => "shadowed",
         }
     }
 }

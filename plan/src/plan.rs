@@ -1,10 +1,12 @@
 //! A plan: every step of a deploy, every choice made.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppName, ReleaseNumber};
+use crate::outcome::Outcome;
 use crate::release::Release;
 use crate::spec::Strategy;
 use crate::step::{IfFails, Step, Undo};
@@ -17,6 +19,8 @@ pub enum Kind {
     Deploy,
     /// Bring the last release that proved itself back into service.
     Rollback,
+    /// Retire the release that stands by: its time is over. Nobody called for it.
+    Retire,
 }
 
 /// All that a deploy will do.
@@ -34,6 +38,15 @@ pub struct Plan {
     pub from: Option<ReleaseNumber>,
     /// Why the plan looks as it does, in a sentence for the person who reads it.
     pub because: String,
+    /// What the person should know beside it, each in a sentence.
+    pub notes: Vec<String>,
+    /// How long the deploy may go without getting further.
+    #[serde(with = "crate::step::millis")]
+    pub progress_deadline: Duration,
+    /// The hook that ends every way back on which something of the release was
+    /// begun, wherever the way back stops.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_failure: Option<Step>,
     /// The steps in order; empty when there is nothing to do.
     pub steps: Vec<PlannedStep>,
 }
@@ -58,8 +71,21 @@ impl Plan {
         for planned in self.steps.iter().take(begun).rev() {
             match &planned.undo {
                 Undo::Steps(steps) => back.extend(steps.iter().cloned()),
+                Undo::Instead(steps) => {
+                    back.extend(steps.iter().cloned());
+                    break;
+                }
                 Undo::Stay => break,
             }
+        }
+        let begins = |p: &PlannedStep| {
+            matches!(
+                p.step,
+                Step::Hook { .. } | Step::Park { .. } | Step::Start { .. }
+            )
+        };
+        if self.steps.iter().take(begun).any(begins) {
+            back.extend(self.on_failure.clone());
         }
         back
     }
@@ -67,13 +93,40 @@ impl Plan {
     /// Whether one of the first `begun` steps sent users to the new release,
     /// and whether the way back takes them away again.
     pub fn users_after(&self, begun: usize) -> Users {
-        let shifts = |p: &&PlannedStep| matches!(p.step, Step::Shift { to: Some(_), .. });
+        let new = self.release.number;
+        let shifts =
+            |p: &&PlannedStep| matches!(&p.step, Step::Shift { to, .. } if to.reaches(new));
         match self.steps.iter().take(begun).find(shifts) {
             None => Users::NeverCame,
             Some(PlannedStep {
                 undo: Undo::Stay, ..
             }) => Users::Stay,
             Some(_) => Users::GoBack,
+        }
+    }
+
+    /// Where a deploy goes on that a person hurries at the step `index`, which
+    /// bides its time: at the last shift that only biding and other shifts are
+    /// before; where there is none, at the next step. A shift says who gets
+    /// requests as a whole, so nothing rests on one that is left out. The watch
+    /// that follows the last shift stays: no release has all users unwatched.
+    pub fn hurried(&self, index: usize) -> usize {
+        let rest = self.steps.iter().enumerate().skip(index + 1);
+        let left_out = rest
+            .take_while(|(_, p)| p.step.bides() || matches!(p.step, Step::Shift { .. }))
+            .filter(|(_, p)| matches!(p.step, Step::Shift { .. }))
+            .last();
+        left_out.map_or(index + 1, |(shift, _)| shift)
+    }
+
+    /// How the deploy ends when all goes well.
+    pub fn goal(&self) -> Outcome {
+        let new = self.release.number;
+        let shifts = |p: &PlannedStep| matches!(&p.step, Step::Shift { to, .. } if to.reaches(new));
+        let watches = |p: &PlannedStep| matches!(p.step, Step::Watch { .. });
+        match self.steps.iter().any(watches) && !self.steps.iter().any(shifts) {
+            true => Outcome::Shadowed,
+            false => Outcome::Promoted,
         }
     }
 
@@ -106,9 +159,13 @@ impl fmt::Display for Plan {
         let verb = match self.kind {
             Kind::Deploy => "deploy",
             Kind::Rollback => "roll back to",
+            Kind::Retire => "retire",
         };
         writeln!(f, "{app}: {verb} {} ({})", release.number, release.image)?;
         writeln!(f, "{}", self.because)?;
+        for note in &self.notes {
+            writeln!(f, "note: {note}")?;
+        }
         for (index, planned) in self.steps.iter().enumerate() {
             writeln!(f, "{:>3}. {}", index + 1, planned.step)?;
         }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ImageReference, ReleaseNumber};
+use crate::traffic::Traffic;
 
 /// What a release is: an image and the run spec it was started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,10 +52,17 @@ pub struct Releases {
     pub known: BTreeMap<ReleaseNumber, KnownRelease>,
     /// The highest number ever given.
     pub last: Option<ReleaseNumber>,
-    /// The release that new requests go to.
+    /// The release that serves: the one that all new requests go to, or where
+    /// they are split, the one that had them before.
     pub serving: Option<ReleaseNumber>,
+    /// Who gets new requests.
+    #[serde(default)]
+    pub traffic: Traffic,
     /// The release that is kept warm beside it.
     pub standby: Option<ReleaseNumber>,
+    /// Until when it is; none is until the next deploy needs its place.
+    #[serde(default)]
+    pub standby_until: Option<Timestamp>,
 }
 
 /// How many releases an app remembers: the history a person scrolls through.

@@ -5,19 +5,33 @@
 //! source of what a container may be given; a request brings nothing but a digest.
 
 mod parse;
+mod people;
 mod quantity;
 pub mod reader;
+mod run;
+mod strategy;
+pub mod written;
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppName, Repository};
+use crate::step::HealthCheck;
+use crate::windows::Windows;
 
 pub use parse::parse;
-pub use quantity::{Bytes, MilliCpus, ParseQuantityError, Rate, parse_duration, render_duration};
+pub use people::{
+    ApprovalSpec, ApprovedBefore, HookSpec, HooksSpec, Newcomer, OnTimeout, SupersedeSpec,
+};
+pub use quantity::{
+    Bytes, MilliCpus, ParseQuantityError, Rate, Weight, parse_duration, render_duration,
+};
+pub use run::{Environment, ExtraHost, Logging, RunSpec, Tmpfs, Ulimit, Volume};
+pub use strategy::{
+    Affinity, CanarySpec, Condition, InPlaceSpec, Matching, PreviewSpec, RollingSpec, Rule,
+    ShadowSpec, Strategy, Subject, Then,
+};
 
 /// One app, as the host's configuration defines it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +46,8 @@ pub struct AppSpec {
     pub path_prefix: String,
     /// `strategy`: how a new release takes over; default `blue-green`.
     pub strategy: Strategy,
+    /// `replicas`: how many containers a release has; default 1.
+    pub replicas: u16,
     /// What a container of it is given.
     pub run: RunSpec,
     /// `[health]`: when a container may get requests.
@@ -40,66 +56,31 @@ pub struct AppSpec {
     pub watch: WatchSpec,
     /// `drain_deadline`: how long open requests of the release that leaves are waited for; default `30s`.
     pub drain_deadline: Duration,
+    /// `progress_deadline`: how long a deploy may go without getting further,
+    /// its watches and the waits for a person not counted; default `30m`.
+    pub progress_deadline: Duration,
+    /// `standby`: how long red-black keeps the old release warm; default `10m`.
+    pub standby: Duration,
+    /// `[canary]`: the stages of a canary, and who takes part in them.
+    pub canary: CanarySpec,
+    /// `[rolling]`: how replicas are replaced.
+    pub rolling: RollingSpec,
+    /// `[in_place]`: how requests are held while the old release makes room.
+    pub in_place: InPlaceSpec,
+    /// `[shadow]`: how copies of requests are compared.
+    pub shadow: ShadowSpec,
+    /// `[preview]`: who reaches a release before its users; absent, nobody does.
+    pub preview: Option<PreviewSpec>,
+    /// `[hooks]`: one-shot containers of the new image.
+    pub hooks: HooksSpec,
+    /// `[approval]`: where a deploy waits for a person; absent, it does not.
+    pub approval: Option<ApprovalSpec>,
+    /// `[supersede]`: what becomes of a call that finds a deploy under way.
+    pub supersede: SupersedeSpec,
+    /// `[windows]`: when deploys may begin; absent, at any time.
+    pub windows: Option<Windows>,
     /// `[github]`: where deploys are reported; absent, they are not.
     pub github: Option<GithubSpec>,
-}
-
-/// How a new release takes over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Strategy {
-    /// Start beside, gate, shift at once, watch; the old release stays warm.
-    BlueGreen,
-}
-
-impl fmt::Display for Strategy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BlueGreen => f.write_str("blue-green"),
-        }
-    }
-}
-
-/// What a container of the app is given; the same for every replica.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RunSpec {
-    /// `port`: where the app listens inside the container.
-    pub port: u16,
-    /// `[env]`: variables set in the container.
-    pub env: Environment,
-    /// `env_file`: an absolute path of `NAME=value` lines, read at each start; `[env]` wins.
-    pub env_file: Option<String>,
-    /// `volumes`: `source:target[:ro]`, where the source is an absolute path or a volume's name.
-    pub volumes: Vec<Volume>,
-    /// `[limits] memory`: bytes of memory, for example `512MiB`.
-    pub memory: Option<Bytes>,
-    /// `[limits] cpus`: shares of cores, for example `1.5`.
-    pub cpus: Option<MilliCpus>,
-    /// `[limits] pids`: processes and threads.
-    pub pids: Option<u32>,
-    /// `stop_grace`: from the stop signal to the kill; default `10s`.
-    pub stop_grace: Duration,
-}
-
-/// Variables whose values never show in a debug print.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub struct Environment(pub BTreeMap<String, String>);
-
-impl fmt::Debug for Environment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries(self.0.keys()).finish()
-    }
-}
-
-/// A folder or volume of the host inside the container.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Volume {
-    /// An absolute path of the host, or the name of a volume.
-    pub source: String,
-    /// An absolute path in the container.
-    pub target: String,
-    /// Whether the container may only read it.
-    pub read_only: bool,
 }
 
 /// When a container may get requests.
@@ -115,6 +96,32 @@ pub struct HealthSpec {
     pub successes: u32,
     /// `deadline`: from the start to the last of them; default `60s`.
     pub deadline: Duration,
+    /// `docker`: what becomes of the image's own HEALTHCHECK; default `ignore`.
+    pub docker: DockerHealth,
+}
+
+impl HealthSpec {
+    /// How a container is asked.
+    pub fn check(&self) -> HealthCheck {
+        HealthCheck {
+            path: self.path.clone(),
+            interval: self.interval,
+            timeout: self.timeout,
+            successes: self.successes,
+            docker: self.docker,
+        }
+    }
+}
+
+/// What becomes of the HEALTHCHECK that an image brings.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DockerHealth {
+    /// It is switched off: Cutover asks by itself.
+    #[default]
+    Ignore,
+    /// It runs, and must say that the container is healthy as well.
+    Require,
 }
 
 /// When a release that gets requests is bad.
@@ -128,8 +135,18 @@ pub struct WatchSpec {
     pub max_latency_p99: Option<Duration>,
     /// `min_requests`: below it there is no verdict on rates; default 20.
     pub min_requests: u64,
+    /// `min_compared`: requests of the new release beside the old one, below which
+    /// there is no verdict by comparison; default 50.
+    pub min_compared: u64,
+    /// `min_difference`: how much larger its share of failed requests must be
+    /// than the old release's to be bad by comparison; default `0.2%`.
+    pub min_difference: Rate,
     /// `on_no_verdict`: what then; default `promote`.
     pub on_no_verdict: OnNoVerdict,
+    /// `extend_to`: how long `extend` watches at the most; default four windows.
+    pub extend_to: Duration,
+    /// `hold_deadline`: how long `hold` waits for a person; default `1h`.
+    pub hold_deadline: Duration,
 }
 
 /// What happens to a release on which there is too little data.
@@ -139,7 +156,11 @@ pub enum OnNoVerdict {
     /// It stays: its containers lived and its health answers were good.
     Promote,
     /// The old release serves again, and the outcome is `no_verdict`.
-    Rollback,
+    Abort,
+    /// It is watched on, up to `extend_to`; then as `abort`.
+    Extend,
+    /// A person decides, within `hold_deadline`; then as `abort`.
+    Hold,
 }
 
 /// Where deploys are reported.

@@ -1,31 +1,38 @@
 //! The state of a deploy: a fold of its events, and what comes next.
 //!
 //! ```text
-//!             Planned                 last step
-//!  Accepted ──────────▶ Forward ───────────────────▶ Closing ──Ended──▶ Over
-//!     │  │                 │ StepFailed, AbortRequested  ▲
-//!     │  │ PlanRefused     ▼                             │
-//!     │  └───────────────┐ Back ─────────────────────────┤ last step back
-//!     └──AbortRequested──┴───────────────────────────────┘
+//!             Planned                  last step
+//!  Accepted ──────────▶ Forward ────────────────────▶ Closing ──Ended──▶ Over
+//!     │  │               │    │ StepFailed, Stalled,      ▲
+//!     │  │ PlanRefused   │    │ Rejected, HoldExpired,    │
+//!     │  │               │    │ AbortRequested,           │
+//!     │  │               │    ▼ SupersedeRequested        │
+//!     │  └──────────────┐│   Back ────────────────────────┤ last step back
+//!     └─AbortRequested──┴┼────────────────────────────────┘
+//!       SupersedeRequested  Held: waits, until Approved, PromoteRequested, …
 //! ```
 //!
 //! A step that was started and neither finished nor failed is *in doubt*: the
 //! process may have died in its middle. It is done again, because every step
 //! finds what is already there. There is no other recovery.
+//!
+//! Every time here comes in with an event, so a deadline is a point in time
+//! that a crash does not move. A deploy that waits for a person is not late.
 
+mod people;
 mod phase;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Cursor, Event, Failure, FailureClass, Finding};
-use crate::id::{AppName, ReleaseNumber};
+use crate::id::{AppName, DeployId, ReleaseNumber};
 use crate::outcome::Outcome;
 use crate::plan::{Kind, Plan, PlannedStep, Users};
-use crate::step::{IfFails, Step, Undo};
+use crate::step::{IfFails, Step, Undo, WithoutVerdict};
 use crate::verdict::Verdict;
 
-pub use phase::{Next, Phase, Running};
+pub use phase::{Next, Phase, Running, Waiting};
 
 /// A deploy, as its events tell it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,8 +47,17 @@ pub struct DeployState {
     pub plan: Option<Box<Plan>>,
     /// The step that was started last and is in doubt until it finishes or fails.
     pub running: Option<Running>,
+    /// What a person has to decide before it goes on.
+    #[serde(default)]
+    pub waiting: Option<Waiting>,
+    /// From when on it has got no further.
+    #[serde(default)]
+    pub progress_since: Option<Timestamp>,
     /// Who aborted it.
     pub aborted_by: Option<String>,
+    /// The newer deploy that takes its place.
+    #[serde(default)]
+    pub superseded_by: Option<DeployId>,
     /// Why it ends early.
     pub failure: Option<Failure>,
     /// Steps that failed without changing the outcome.
@@ -74,7 +90,10 @@ impl DeployState {
                 phase: Phase::Accepted,
                 plan: None,
                 running: None,
+                waiting: None,
+                progress_since: None,
                 aborted_by: None,
+                superseded_by: None,
                 failure: None,
                 setbacks: Vec::new(),
                 verdict: None,
@@ -85,7 +104,15 @@ impl DeployState {
             | Event::StepProgressed { .. }
             | Event::StepFinished { .. }
             | Event::StepFailed { .. }
+            | Event::TargetHealthy { .. }
+            | Event::Held { .. }
+            | Event::Approved { .. }
+            | Event::Rejected { .. }
+            | Event::HoldExpired { .. }
+            | Event::PromoteRequested { .. }
+            | Event::Stalled { .. }
             | Event::AbortRequested { .. }
+            | Event::SupersedeRequested { .. }
             | Event::Ended { .. } => Err(IllegalEvent {
                 event: format!("{event:?}"),
                 phase: "nothing".to_owned(),
@@ -107,7 +134,15 @@ impl DeployState {
             Event::StepProgressed { at, .. } => self.is_running(*at),
             Event::StepFinished { at, finding } => self.finished(*at, finding),
             Event::StepFailed { at, failure } => self.failed(*at, failure),
+            Event::TargetHealthy { at, time, .. } => self.target_healthy(*at, *time),
+            Event::Held { at, because, until } => self.held(*at, because, *until),
+            Event::Approved { by, time } => self.approved(by, *time),
+            Event::Rejected { by, why } => self.rejected(by, why.as_deref()),
+            Event::HoldExpired { time } => self.hold_expired(*time),
+            Event::PromoteRequested { by, how, time } => self.hurry(by, *how, *time),
+            Event::Stalled { time } => self.stalled(*time),
             Event::AbortRequested { by } => self.abort(by),
+            Event::SupersedeRequested { by } => self.supersede(by),
             Event::Ended { outcome } => self.ended(*outcome),
         };
         if taken { Ok(self) } else { Err(illegal) }
@@ -125,6 +160,12 @@ impl DeployState {
         let Some(step) = self.step(at) else {
             return Next::End(self.outcome_of_the_end());
         };
+        if let Some(Waiting { at, until, .. }) = &self.waiting {
+            return Next::Wait {
+                at: *at,
+                until: *until,
+            };
+        }
         let tried = self.running.filter(|running| running.at == at);
         match tried.map_or(0, |running| running.attempt) {
             tried if tried >= MAX_ATTEMPTS => Next::GiveUp { at },
@@ -158,7 +199,7 @@ impl DeployState {
         match (&self.phase, &self.plan) {
             (Phase::Forward { next }, Some(plan)) => *next >= plan.proved_after(),
             (Phase::Closing { outcome } | Phase::Over { outcome }, _) => {
-                *outcome == Outcome::Promoted
+                matches!(outcome, Outcome::Promoted | Outcome::Shadowed)
             }
             _ => false,
         }
@@ -209,9 +250,12 @@ impl DeployState {
     fn started(&mut self, at: Cursor, attempt: u32, since: Timestamp) -> bool {
         let due = match self.next() {
             Next::Step { at, attempt, .. } => Some((at, attempt)),
-            Next::Plan | Next::GiveUp { .. } | Next::End(_) | Next::Nothing => None,
+            Next::Plan | Next::Wait { .. } | Next::GiveUp { .. } | Next::End(_) | Next::Nothing => {
+                None
+            }
         };
         self.running = Some(Running { at, attempt, since });
+        self.progress_since.get_or_insert(since);
         due == Some((at, attempt))
     }
 
@@ -221,11 +265,43 @@ impl DeployState {
 
     fn finished(&mut self, at: Cursor, finding: &Finding) -> bool {
         let legal = self.is_running(at);
-        self.running = None;
+        if !self.may_finish(at, finding) {
+            return false;
+        }
         if let Finding::Judged { verdict } = finding {
             self.verdict = Some(verdict.clone());
         }
+        // A target that is healthy, a watch that is over: it got further.
+        if let Some(step) = self.step(at)
+            && (step.bides() || matches!(step, Step::Gate { .. }))
+        {
+            self.progress_since = None;
+        }
+        self.running = None;
         legal && self.advance()
+    }
+
+    /// Whether a step may end so. A watch ends with a judgement: a bad release
+    /// fails it, and without a verdict the release stays only where the app's
+    /// file says so. An approval ends with a person's word, never by itself.
+    fn may_finish(&self, at: Cursor, finding: &Finding) -> bool {
+        let verdict = match finding {
+            Finding::Judged { verdict } => Some(verdict),
+            Finding::Done
+            | Finding::Note { .. }
+            | Finding::StandsBy { .. }
+            | Finding::Drained { .. } => None,
+        };
+        match (self.step(at), verdict) {
+            (Some(Step::Approve { .. }), _) => false,
+            (Some(Step::Watch { rule, .. }), Some(verdict)) => match verdict {
+                Verdict::Good { .. } => true,
+                Verdict::Bad { .. } => false,
+                Verdict::NoVerdict { .. } => rule.without == WithoutVerdict::Promote,
+            },
+            (Some(Step::Watch { .. }), None) => false,
+            (_, verdict) => verdict.is_none(),
+        }
     }
 
     fn failed(&mut self, at: Cursor, failure: &Failure) -> bool {
@@ -247,7 +323,8 @@ impl DeployState {
             }
             Cursor::Back(_) => match self.step(at) {
                 // The old release does not serve again, so the new one must live on.
-                Some(Step::Shift { .. }) => {
+                // What is not started or not healthy must get no requests.
+                Some(Step::Shift { .. } | Step::Start { .. } | Step::Gate { .. }) => {
                     self.setbacks.push(failure.clone());
                     self.running = None;
                     self.phase = Phase::Closing {
@@ -267,22 +344,26 @@ impl DeployState {
     }
 
     fn abort(&mut self, by: &str) -> bool {
-        if self.is_proven() || self.aborted_by.is_some() {
+        self.aborted_by = Some(by.to_owned());
+        self.break_off(Outcome::Aborted)
+    }
+
+    fn supersede(&mut self, by: &DeployId) -> bool {
+        self.superseded_by = Some(by.clone());
+        self.break_off(Outcome::Superseded)
+    }
+
+    /// Stops wherever it is; what comes before a plan has nothing to undo.
+    fn break_off(&mut self, outcome: Outcome) -> bool {
+        if self.is_proven() {
             return false;
         }
-        let by = Some(by.to_owned());
         match &self.phase {
             Phase::Accepted => {
-                self.aborted_by = by;
-                self.phase = Phase::Closing {
-                    outcome: Outcome::Aborted,
-                };
+                self.phase = Phase::Closing { outcome };
                 true
             }
-            Phase::Forward { .. } => {
-                self.aborted_by = by;
-                self.turn_back(false)
-            }
+            Phase::Forward { .. } => self.turn_back(false),
             // It is on its way back already; what it ends as was decided by the failure.
             Phase::Back { .. } | Phase::Closing { .. } | Phase::Over { .. } => false,
         }
@@ -317,7 +398,7 @@ impl DeployState {
         let (Phase::Forward { next }, Some(plan)) = (&self.phase, &self.plan) else {
             return false;
         };
-        let begun = if self.running.is_some() {
+        let begun = if self.running.is_some() || self.waiting.is_some() {
             next + 1
         } else {
             *next
@@ -334,18 +415,19 @@ impl DeployState {
         };
         // A shift that nobody may undo and that was left in its middle has moved
         // the users or not: it is finished, so that everybody knows where they are.
-        let doubtful = at_hand.filter(|_| self.failure.is_none());
         if let Some(PlannedStep {
             step: step @ Step::Shift { .. },
             undo: Undo::Stay,
             ..
-        }) = doubtful
+        }) = at_hand
             && self.running.is_some()
+            && !sent_nobody
         {
             steps.push(step.clone());
         }
         let nothing_to_undo = steps.is_empty();
         self.running = None;
+        self.waiting = None;
         self.phase = Phase::Back {
             steps,
             next: 0,
@@ -369,10 +451,15 @@ impl DeployState {
 
     fn outcome_of_the_end(&self) -> Outcome {
         let Phase::Back { users, .. } = &self.phase else {
-            return Outcome::Promoted;
+            return self
+                .plan
+                .as_ref()
+                .map_or(Outcome::Promoted, |plan| plan.goal());
         };
         match (&self.failure, users) {
+            (None, _) if self.superseded_by.is_some() => Outcome::Superseded,
             (None, _) => Outcome::Aborted,
+            (Some(failure), _) if failure.class == FailureClass::Person => Outcome::Aborted,
             // Too little data is no failure, also where the users stay.
             (Some(failure), _) if failure.class == FailureClass::NoVerdict => Outcome::NoVerdict,
             (Some(_), Users::GoBack) => Outcome::RolledBack,

@@ -3,13 +3,22 @@
 //! A step carries every choice that it needs, and can be done twice: the
 //! second time finds the work done. The engine knows steps, not strategies.
 
+mod show;
+mod time;
+mod watch;
+
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{Digest, ImageReference, ReleaseNumber, Slot};
-use crate::spec::{Bytes, OnNoVerdict, Rate, render_duration};
+use crate::id::{Digest, ImageReference, ReleaseNumber, Replica, Slot};
+use crate::spec::{Bytes, OnTimeout, Rate};
+use crate::traffic::{Replicas, Traffic};
+
+pub(crate) use time::{millis, optional_millis};
+pub use watch::{Beside, HealthCheck, SeenBy, WatchRule, WithoutVerdict};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +28,7 @@ pub enum Step {
     Preflight {
         /// The image that will be pulled.
         image: ImageReference,
-        /// The memory that its containers are limited to.
+        /// The memory that its containers are limited to, together.
         memory: Option<Bytes>,
     },
     /// Bring the image to the host.
@@ -27,7 +36,21 @@ pub enum Step {
         /// The image.
         image: ImageReference,
     },
-    /// Start the containers of a release; no request reaches them yet.
+    /// Run a one-shot container of the new image.
+    Hook {
+        /// The place in the deploy that it belongs to.
+        point: HookPoint,
+        /// The release whose image and run spec it gets.
+        release: ReleaseNumber,
+        /// The image.
+        image: ImageReference,
+        /// What it runs.
+        command: Vec<String>,
+        /// From its start to its end.
+        #[serde(with = "millis")]
+        deadline: Duration,
+    },
+    /// Start containers of a release; no request reaches them yet.
     Start {
         /// The release.
         release: ReleaseNumber,
@@ -35,25 +58,47 @@ pub enum Step {
         image: ImageReference,
         /// The place it starts in.
         slot: Slot,
+        /// Which of them.
+        replicas: BTreeSet<Replica>,
     },
-    /// Ask a release for its health until it may get requests.
+    /// Ask containers for their health until they may get requests.
     Gate {
         /// The release.
         release: ReleaseNumber,
-        /// How it is asked.
+        /// Which of them.
+        replicas: Replicas,
+        /// How they are asked.
         check: HealthCheck,
         /// From the begin of the step to the last good answer.
         #[serde(with = "millis")]
         deadline: Duration,
     },
-    /// Send all new requests to a release, or to none.
-    Shift {
-        /// The release that gets them; none withdraws the app's route.
-        to: Option<ReleaseNumber>,
-        /// The release that had them, and may still hold open ones.
-        from: Option<ReleaseNumber>,
+    /// Let those who know the app's secret reach a release, or nobody any more.
+    Preview {
+        /// The release; none withdraws it.
+        release: Option<ReleaseNumber>,
     },
-    /// Judge a release under the traffic of its users.
+    /// Copy safe requests to a release whose answers nobody gets, or stop that.
+    Mirror {
+        /// The release and the share; none stops it.
+        to: Option<Mirrored>,
+    },
+    /// Hold new requests, so that no release needs to answer for a while.
+    Park {
+        /// How many are held at the most.
+        requests: u32,
+        /// How long one is held at the most; a shift lets them go on.
+        #[serde(with = "millis")]
+        deadline: Duration,
+    },
+    /// Change who gets new requests.
+    Shift {
+        /// Who gets them; nobody withdraws the app's route.
+        to: Traffic,
+        /// Who had them, and may still hold open ones.
+        from: Traffic,
+    },
+    /// Judge a release under traffic.
     Watch {
         /// The release.
         release: ReleaseNumber,
@@ -62,10 +107,22 @@ pub enum Step {
         /// What makes it bad.
         rule: WatchRule,
     },
-    /// Wait until a release that gets no new requests holds none.
+    /// Wait for a person.
+    Approve {
+        /// What is approved, in a few words.
+        what: String,
+        /// How long.
+        #[serde(with = "millis")]
+        deadline: Duration,
+        /// What happens then.
+        on_timeout: OnTimeout,
+    },
+    /// Wait until containers that get no new requests hold none.
     Drain {
         /// The release.
         release: ReleaseNumber,
+        /// Which of them.
+        replicas: Replicas,
         /// How long to wait; what is left then is told, not cut.
         #[serde(with = "millis")]
         deadline: Duration,
@@ -74,11 +131,16 @@ pub enum Step {
     Standby {
         /// The release.
         release: ReleaseNumber,
+        /// How long; none is until the next deploy needs its place.
+        #[serde(with = "optional_millis")]
+        keep: Option<Duration>,
     },
-    /// Stop and remove the containers of a release that gets no requests.
+    /// Stop and remove containers that get no requests.
     Retire {
         /// The release.
         release: ReleaseNumber,
+        /// Which of them.
+        replicas: Replicas,
         /// From the stop signal to the kill.
         #[serde(with = "millis")]
         grace: Duration,
@@ -90,36 +152,57 @@ pub enum Step {
     },
 }
 
-/// How a container is asked for its health: GET, any 2xx is good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthCheck {
-    /// The path.
-    pub path: String,
-    /// From one question to the next.
-    #[serde(with = "millis")]
-    pub interval: Duration,
-    /// How long an answer may take.
-    #[serde(with = "millis")]
-    pub timeout: Duration,
-    /// How many good answers in a row make it healthy.
-    pub successes: u32,
+/// The place of a hook in a deploy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HookPoint {
+    /// Before the containers of the release start.
+    BeforeStart,
+    /// Once they are healthy, before they get users.
+    BeforeShift,
+    /// Once they have users.
+    AfterShift,
+    /// Once the release has proved itself.
+    AfterSuccess,
+    /// Once all was taken back.
+    OnFailure,
 }
 
-/// What makes a release bad under traffic.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WatchRule {
-    /// How long it is watched.
-    #[serde(with = "millis")]
-    pub window: Duration,
-    /// The share of requests it may fail.
-    pub max_error_rate: Rate,
-    /// The 99th percentile of the time to the head of its answers.
-    #[serde(with = "optional_millis")]
-    pub max_latency_p99: Option<Duration>,
-    /// Below it there is no verdict on rates.
-    pub min_requests: u64,
-    /// What happens without a verdict.
-    pub on_no_verdict: OnNoVerdict,
+impl HookPoint {
+    /// Every point, in the order of a deploy.
+    pub const ALL: [Self; 5] = [
+        Self::BeforeStart,
+        Self::BeforeShift,
+        Self::AfterShift,
+        Self::AfterSuccess,
+        Self::OnFailure,
+    ];
+
+    /// Its name, as the app's file writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BeforeStart => "before_start",
+            Self::BeforeShift => "before_shift",
+            Self::AfterShift => "after_shift",
+            Self::AfterSuccess => "after_success",
+            Self::OnFailure => "on_failure",
+        }
+    }
+}
+
+impl fmt::Display for HookPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where copies of requests go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirrored {
+    /// The release.
+    pub release: ReleaseNumber,
+    /// Of the safe requests, how many are copied.
+    pub share: Rate,
 }
 
 /// What a failed step means for the deploy.
@@ -138,8 +221,16 @@ pub enum IfFails {
 pub enum Undo {
     /// By these steps, in this order; none where nothing is to be done.
     Steps(Vec<Step>),
+    /// By these steps, which take the place of undoing what was before it: that
+    /// cannot be brought back.
+    Instead(Vec<Step>),
     /// Not at all, and what was before it neither: there is no better release to go back to.
     Stay,
+}
+
+impl Undo {
+    /// Nothing is to be done.
+    pub const NOTHING: Self = Self::Steps(Vec::new());
 }
 
 impl Step {
@@ -159,24 +250,48 @@ impl Step {
     pub const PRUNE_DEADLINE: Duration = Duration::from_secs(120);
     /// Standby is a word in the journal.
     pub const STANDBY_DEADLINE: Duration = Duration::from_secs(60);
-    /// The longest watch is a day; the rest is room for its margin.
-    pub const MAX_DEADLINE: Duration = Duration::from_secs(25 * 3600);
+    /// The longest wait is for a person: a week. The rest is room for margins.
+    pub const MAX_DEADLINE: Duration = Duration::from_secs((7 * 24 + 1) * 3600);
 
     /// How long the step may take before it has failed. Every step has one.
     pub fn deadline(&self) -> Duration {
         match self {
             Self::Preflight { .. } => Self::PREFLIGHT_DEADLINE,
             Self::Pull { .. } => Self::PULL_DEADLINE,
+            Self::Hook { deadline, .. } => deadline.saturating_add(Self::ENGINE_MARGIN),
             Self::Start { .. } => Self::START_DEADLINE,
             Self::Gate {
                 deadline, check, ..
             } => deadline.saturating_add(check.timeout),
-            Self::Shift { .. } => Self::SHIFT_DEADLINE,
-            Self::Watch { rule, .. } => rule.window.saturating_add(Self::WATCH_MARGIN),
+            Self::Preview { .. } | Self::Mirror { .. } | Self::Park { .. } | Self::Shift { .. } => {
+                Self::SHIFT_DEADLINE
+            }
+            Self::Watch { rule, .. } => rule.longest().saturating_add(Self::WATCH_MARGIN),
+            Self::Approve { deadline, .. } => *deadline,
             Self::Drain { deadline, .. } => deadline.saturating_add(Self::ENGINE_MARGIN),
             Self::Standby { .. } => Self::STANDBY_DEADLINE,
             Self::Retire { grace, .. } => grace.saturating_add(Self::ENGINE_MARGIN),
             Self::Prune { .. } => Self::PRUNE_DEADLINE,
+        }
+    }
+
+    /// Whether the step takes its time by design, so that none of it is a lack of progress.
+    pub fn bides(&self) -> bool {
+        match self {
+            Self::Watch { .. } | Self::Approve { .. } => true,
+            Self::Preflight { .. }
+            | Self::Pull { .. }
+            | Self::Hook { .. }
+            | Self::Start { .. }
+            | Self::Gate { .. }
+            | Self::Preview { .. }
+            | Self::Mirror { .. }
+            | Self::Park { .. }
+            | Self::Shift { .. }
+            | Self::Drain { .. }
+            | Self::Standby { .. }
+            | Self::Retire { .. }
+            | Self::Prune { .. } => false,
         }
     }
 
@@ -185,118 +300,19 @@ impl Step {
         match self {
             Self::Preflight { .. } => "preflight",
             Self::Pull { .. } => "pull",
+            Self::Hook { .. } => "hook",
             Self::Start { .. } => "start",
             Self::Gate { .. } => "gate",
+            Self::Preview { .. } => "preview",
+            Self::Mirror { .. } => "mirror",
+            Self::Park { .. } => "park",
             Self::Shift { .. } => "shift",
             Self::Watch { .. } => "watch",
+            Self::Approve { .. } => "approve",
             Self::Drain { .. } => "drain",
             Self::Standby { .. } => "standby",
             Self::Retire { .. } => "retire",
             Self::Prune { .. } => "prune",
         }
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<10}", self.name())?;
-        match self {
-            Self::Preflight { memory, .. } => {
-                write!(f, "engine, disk and memory")?;
-                match memory {
-                    Some(bytes) => write!(f, " (its limit is {bytes})"),
-                    None => Ok(()),
-                }
-            }
-            Self::Pull { image } => write!(f, "{image}"),
-            Self::Start { release, slot, .. } => write!(f, "{release} in {slot}"),
-            Self::Gate {
-                release,
-                check,
-                deadline,
-            } => write!(
-                f,
-                "{release} must answer GET {} well {} times in a row within {}",
-                check.path,
-                check.successes,
-                render_duration(*deadline)
-            ),
-            Self::Shift {
-                to: Some(to),
-                from: Some(from),
-            } => {
-                write!(f, "all new requests from {from} to {to}")
-            }
-            Self::Shift {
-                to: Some(to),
-                from: None,
-            } => write!(f, "all requests to {to}"),
-            Self::Shift { to: None, .. } => write!(f, "withdraw the route: no release is left"),
-            Self::Watch { release, rule, .. } => {
-                let window = render_duration(rule.window);
-                write!(
-                    f,
-                    "{release} for {window}: at most {} errors",
-                    rule.max_error_rate
-                )?;
-                if let Some(p99) = rule.max_latency_p99 {
-                    write!(f, ", p99 at most {}", render_duration(p99))?;
-                }
-                let then = match rule.on_no_verdict {
-                    OnNoVerdict::Promote => "it stays",
-                    OnNoVerdict::Rollback => "it goes back, where there is a way back",
-                };
-                match rule.min_requests.max(1) {
-                    1 => write!(f, "; without a request {then}"),
-                    enough => write!(f, "; with fewer than {enough} requests {then}"),
-                }
-            }
-            Self::Drain { release, deadline } => {
-                let deadline = render_duration(*deadline);
-                write!(f, "{release}: wait up to {deadline} for its open requests")
-            }
-            Self::Standby { release } => write!(f, "{release} stays warm for a rollback"),
-            Self::Retire { release, grace } => {
-                let grace = render_duration(*grace);
-                write!(f, "{release}: stop with {grace} of grace, remove")
-            }
-            Self::Prune { keep } => write!(f, "images of the app, all but {}", keep.len()),
-        }
-    }
-}
-
-/// Durations in the journal are whole milliseconds.
-pub(crate) mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_u64(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        u64::deserialize(from).map(Duration::from_millis)
-    }
-}
-
-pub(crate) mod optional_millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(crate) fn serialize<S: Serializer>(
-        value: &Option<Duration>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let millis = value.map(|v| u64::try_from(v.as_millis()).unwrap_or(u64::MAX));
-        millis.serialize(to)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<Duration>, D::Error> {
-        let millis = Option::<u64>::deserialize(from)?;
-        Ok(millis.map(Duration::from_millis))
     }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Rate;
 use crate::step::millis;
 
 pub use watch::{Evidence, judge};
@@ -49,6 +50,26 @@ pub enum Verdict {
         #[serde(default)]
         figures: Figures,
     },
+}
+
+impl Verdict {
+    /// That nothing was judged, because somebody decided.
+    pub fn none(because: impl Into<String>) -> Self {
+        Self::NoVerdict {
+            lack: Lack::default(),
+            because: because.into(),
+            figures: Figures::default(),
+        }
+    }
+
+    /// One sentence.
+    pub fn because(&self) -> &str {
+        match self {
+            Self::Good { because, .. }
+            | Self::Bad { because, .. }
+            | Self::NoVerdict { because, .. } => because,
+        }
+    }
 }
 
 /// Why nothing can be said.
@@ -93,7 +114,7 @@ pub enum Test {
     Run,
     /// The share of failed requests, in hundred-thousandths.
     ErrorRate,
-    /// The 99th percentile of latency, in microseconds.
+    /// The share of answers later than the bound, in hundred-thousandths.
     Latency,
     /// Errors beside the old release's: hundredths of a likelihood ratio.
     Errors,
@@ -122,6 +143,9 @@ impl Counts {
         self.slow = self.slow.saturating_add(later.slow);
     }
 }
+
+/// A p99 bound holds while at most one answer in a hundred is slower.
+const SLOW_SHARE: Rate = Rate(1_000);
 
 /// Bad health answers in a row that make a release bad: one may be chance.
 pub const MAX_BAD_ANSWERS: u32 = 3;

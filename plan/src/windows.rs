@@ -1,10 +1,10 @@
 //! When a deploy may begin: spans of local time that allow or deny it.
 //!
 //! It is open when an allow span holds the time, or there is none at all, and
-//! no deny span does; deny wins. Only the beginning is judged: a deploy that
-//! has begun goes on, however long it takes. Rollbacks are exempt, and a person
-//! may override; both are the caller's, who also records it. Nothing here knows
-//! of either.
+//! no deny span does; deny wins. The caller asks when a deploy is called for and
+//! before each move of its users. Rollbacks are exempt, and a person may
+//! override; both are the caller's, who also records it. Nothing here knows of
+//! either.
 //!
 //! ```text
 //!  allow  ──────[■■■■■■■■■■■■■■)──────[■■■■■■■■■■)──

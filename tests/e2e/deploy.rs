@@ -14,9 +14,15 @@ mod crash;
 mod disk;
 #[path = "deploy/github.rs"]
 mod github;
+#[path = "deploy/hooks.rs"]
+mod hooks;
 #[path = "deploy/local.rs"]
 mod local;
 #[path = "deploy/proxy.rs"]
 mod proxy;
+#[path = "deploy/strategies.rs"]
+mod strategies;
 #[path = "deploy/traffic.rs"]
 mod traffic;
+#[path = "deploy/turns.rs"]
+mod turns;

@@ -6,7 +6,7 @@ use cutover_plan::state::DeployState;
 use cutover_wire::agent::DeployView;
 
 use crate::faults::Faults;
-use crate::run::{Report, app};
+use crate::run::{Ended, Report, app};
 use crate::scenario::{Ask, Scenario};
 
 /// Every broken promise of a run.
@@ -14,8 +14,11 @@ pub(crate) fn problems(scenario: &Scenario, faults: &Faults, report: &Report) ->
     let mut found = report.sim.world().violations.clone();
     outcomes(scenario, faults, report, &mut found);
     serving(scenario, faults, report, &mut found);
-    rest(report, &mut found);
+    rest(faults, report, &mut found);
     told(scenario, report, &mut found);
+    if faults.points.is_empty() {
+        whys(scenario, report, &mut found);
+    }
     found
 }
 
@@ -25,14 +28,20 @@ fn outcomes(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut V
     for (ask, end) in scenario.calls().zip(&report.ends) {
         let got = match end {
             Ok(view) => view.outcome,
+            Err(Ended::Refused(code)) if is_refused(ask, code) => continue,
             Err(why) => {
-                found.push(format!("{ask:?}: {why}"));
+                found.push(format!("{ask:?}: {why:?}"));
                 continue;
             }
         };
         let expected = ask.expected();
-        let good = got == Some(expected)
+        let good = (got.is_some() && got == expected)
             || (faults.are_visible() && got != Some(Outcome::Promoted))
+            // A shift that was begun before a crash may have moved users, so it is
+            // told as one that did.
+            || (!faults.points.is_empty()
+                && expected == Some(Outcome::Failed)
+                && got == Some(Outcome::RolledBack))
             // With a deploy before it that failed, there may be more or less to roll
             // back to; that what is promoted serves is looked at apart.
             || (faults.are_visible() && matches!(ask, Ask::Rollback(_)))
@@ -45,6 +54,28 @@ fn outcomes(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut V
             found.push(format!("{ask:?} ended as {got:?}: {reason:?}"));
         }
     }
+}
+
+/// Without faults, it also ends for the reason that the scenario is about.
+fn whys(scenario: &Scenario, report: &Report, found: &mut Vec<String>) {
+    let reasons: Vec<_> = report.ends.iter().flatten().collect();
+    for why in scenario.whys {
+        let told = |view: &&DeployView| view.reason.as_ref().is_some_and(|one| one.contains(why));
+        if !reasons.iter().any(told) {
+            found.push(format!("nobody was told that {why}"));
+        }
+    }
+    let made = report.sim.world().made;
+    if scenario.made.is_some_and(|expected| expected != made) {
+        found.push(format!(
+            "{made} containers were made, not {:?}",
+            scenario.made
+        ));
+    }
+}
+
+fn is_refused(ask: &Ask, code: &str) -> bool {
+    matches!(ask, Ask::Refused(expected) if *expected == code)
 }
 
 /// The table sends users to the release that the last promoted deploy brought.
@@ -93,11 +124,22 @@ fn serving(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut Ve
 
 /// Nothing is left over: no deploy without an end, no container but those of
 /// the serving release and the one that stands by.
-fn rest(report: &Report, found: &mut Vec<String>) {
-    if let Some(record) = report.sim.journal.unfinished(&app()).unwrap() {
+fn rest(faults: &Faults, report: &Report, found: &mut Vec<String>) {
+    for record in report.sim.journal.unfinished(&app()).unwrap() {
         found.push(format!("the deploy {} has no end", record.deploy));
     }
     let releases = report.sim.journal.releases(&app()).unwrap();
+    let late = releases
+        .standby_until
+        .is_some_and(|until| until < report.sim.now());
+    if late && !faults.are_visible() {
+        found.push(format!("{:?} stands by for ever", releases.standby));
+    }
+    for name in report.sim.world().hooks.keys() {
+        if !faults.are_visible() {
+            found.push(format!("{name} was left behind"));
+        }
+    }
     for (name, one) in &report.sim.world().containers {
         let number = Some(one.order.release);
         if number != releases.serving && number != releases.standby && !report.has_setbacks() {
@@ -129,7 +171,7 @@ fn told(scenario: &Scenario, report: &Report, found: &mut Vec<String>) {
             Some(Outcome::Failed) => &[DeploymentState::Failure, DeploymentState::Error],
             Some(Outcome::RolledBack | Outcome::NoVerdict) => &[DeploymentState::Failure],
             Some(Outcome::Aborted) => &[DeploymentState::Error],
-            Some(Outcome::Superseded) | None => &[DeploymentState::Inactive],
+            Some(Outcome::Superseded | Outcome::Shadowed) | None => &[DeploymentState::Inactive],
         };
         if !states.last().is_some_and(|state| last.contains(state)) {
             found.push(format!("{:?}, but GitHub was told {states:?}", end.outcome));

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cutover_agent::containers::{
     Container, ContainerError, ContainerErrorKind, ContainerState, Containers, HealthAnswer,
-    StartOrder,
+    HookEnd, HookOrder, Room, StartOrder,
 };
 use cutover_agent::forge::{DeliveryError, Forge, Message};
 use cutover_agent::journal::{Acceptance, Journal, JournalError, Record};
@@ -16,7 +16,8 @@ use cutover_agent::traffic::{Knock, Traffic, TrafficError};
 use cutover_plan::event::Event;
 use cutover_plan::id::{AppName, DeployId, Digest, ImageReference};
 use cutover_plan::release::Releases;
-use cutover_plan::spec::Bytes;
+use cutover_plan::spec::{AppSpec, Bytes};
+use cutover_plan::step::HealthCheck;
 use cutover_wire::proxy::{Drained, Status};
 use cutover_wire::request::{RegistryCredentials, Source};
 use cutover_wire::statistics::Statistics;
@@ -43,6 +44,8 @@ pub(crate) struct Sim {
     /// Told when the agent dies.
     pub(crate) crashed: Arc<Notify>,
     pub(crate) begun: Instant,
+    /// What the app's file says.
+    pub(crate) spec: AppSpec,
 }
 
 struct State {
@@ -63,7 +66,7 @@ enum Trouble {
 }
 
 impl Sim {
-    pub(crate) fn new(faults: &Faults) -> Self {
+    pub(crate) fn new(faults: &Faults, spec: AppSpec) -> Self {
         let state = State {
             faults: faults.clone(),
             makers: Vec::new(),
@@ -77,6 +80,7 @@ impl Sim {
             journal: Journal::in_memory().unwrap(),
             state: Arc::new(Mutex::new(state)),
             crashed: Arc::default(),
+            spec,
             begun: Instant::now(),
         }
     }
@@ -191,6 +195,7 @@ impl Sim {
             app: one.order.app.clone(),
             deploy: one.order.deploy.clone(),
             release: one.order.release,
+            replica: one.order.replica,
             slot: one.order.slot,
             image: one.order.image.clone(),
             state,
@@ -224,6 +229,10 @@ impl Containers for Sim {
             "room for one more".to_owned()
         });
         made.await.map_err(engine_trouble)
+    }
+
+    async fn room(&self) -> Result<Room, ContainerError> {
+        Ok(Room::default())
     }
 
     async fn pull(
@@ -301,9 +310,8 @@ impl Containers for Sim {
     async fn ask(
         &self,
         container: &Container,
+        _: &HealthCheck,
         _: &str,
-        _: &str,
-        _: Duration,
     ) -> Result<HealthAnswer, ContainerError> {
         sleep(QUICK).await;
         let now = Instant::now();
@@ -351,6 +359,65 @@ impl Containers for Sim {
                 ));
             }
             world.containers.remove(name);
+        });
+        made.await.map_err(engine_trouble)
+    }
+
+    async fn run_hook(
+        &self,
+        order: &HookOrder,
+        progress: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<HookEnd, ContainerError> {
+        let name = order.name();
+        let made = self.effect("engine", format!("hook {name}"), |world| world.hook(order));
+        made.await.map_err(engine_trouble)?;
+        progress("it has begun".to_owned());
+        loop {
+            sleep(QUICK).await;
+            if self.is_away("engine") {
+                return Err(engine_trouble(Trouble::Unreachable));
+            }
+            let world = self.world();
+            let Some(hook) = world.hooks.get(&name) else {
+                return Err(engine_trouble(Trouble::Unreachable));
+            };
+            if let Some(code) = hook.ended(Instant::now()) {
+                return Ok(HookEnd {
+                    code,
+                    out_of_memory: false,
+                    lines: vec!["the hook's last line".to_owned()],
+                });
+            }
+        }
+    }
+
+    async fn stop_hook(
+        &self,
+        order: &HookOrder,
+        _: Duration,
+    ) -> Result<Vec<String>, ContainerError> {
+        let name = order.name();
+        let made = self.effect("engine", format!("stop hook {name}"), |world| {
+            if let Some(hook) = world.hooks.get_mut(&name) {
+                hook.stopped = true;
+            }
+            vec!["the hook's last line".to_owned()]
+        });
+        made.await.map_err(engine_trouble)
+    }
+
+    async fn remove_hooks(&self, app: &AppName, _: Duration) -> Result<(), ContainerError> {
+        sleep(QUICK).await;
+        if self.is_away("engine") {
+            return Err(engine_trouble(Trouble::Unreachable));
+        }
+        let of_app = |world: &World| world.hooks.values().any(|hook| hook.order.app == *app);
+        // A look that finds nothing changes nothing.
+        if !of_app(&self.world()) {
+            return Ok(());
+        }
+        let made = self.effect("engine", format!("remove hooks of {app}"), |world| {
+            world.hooks.retain(|_, hook| hook.order.app != *app);
         });
         made.await.map_err(engine_trouble)
     }
@@ -530,7 +597,7 @@ impl Sim {
 impl Record for Sim {
     fn accept(
         &self,
-        call: &str,
+        call: Option<&str>,
         deploy: &DeployId,
         at: Timestamp,
         event: &Event,

@@ -15,7 +15,7 @@ use cutover_plan::id::{AppName, DeployId, ImageReference};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::spec::{self, AppSpec};
 use cutover_wire::agent::DeployView;
-use cutover_wire::request::{Change, DeployRequest, Source};
+use cutover_wire::request::{Change, DeployRequest, Source, WindowOverride};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -62,7 +62,7 @@ pub(crate) struct Report {
     pub(crate) requests: u64,
     pub(crate) story: Vec<String>,
     /// The deploy of each ask, as it is shown, or why it was refused.
-    pub(crate) ends: Vec<Result<DeployView, String>>,
+    pub(crate) ends: Vec<Result<DeployView, Ended>>,
     pub(crate) sim: Sim,
     pub(crate) images: Vec<ImageReference>,
 }
@@ -71,8 +71,13 @@ pub(crate) fn app() -> AppName {
     AppName::parse("shop").unwrap()
 }
 
-fn spec() -> AppSpec {
-    spec::parse("apps/shop.toml", "shop", SPEC).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+fn spec(scenario: &Scenario) -> AppSpec {
+    let mut text = SPEC.to_owned();
+    for (there, instead) in scenario.file {
+        assert!(text.contains(there), "{there:?} is not in the app's file");
+        text = text.replace(there, instead);
+    }
+    spec::parse("apps/shop.toml", "shop", &text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
 }
 
 /// The agent's process: what dies when it dies.
@@ -82,7 +87,7 @@ struct Process {
 }
 
 impl Process {
-    fn start(sim: &Sim) -> Self {
+    fn start(sim: &Sim, spec: &AppSpec) -> Self {
         let clock: Clock = {
             let sim = sim.clone();
             Arc::new(move || sim.now())
@@ -104,7 +109,7 @@ impl Process {
         let (commands, inbox) = mpsc::channel(QUEUE);
         let lease = Leases::default().take(&app()).unwrap();
         let mut tasks = Vec::new();
-        match Engine::new(lease, spec(), drivers, inbox) {
+        match Engine::new(lease, spec.clone(), drivers, inbox) {
             Ok(engine) => {
                 let sim = sim.clone();
                 tasks.push(tokio::spawn(async move {
@@ -133,7 +138,7 @@ impl Process {
                 .unwrap();
         }));
         let desk = AppDesk {
-            spec: spec(),
+            spec: spec.clone(),
             engine: commands,
         };
         let desk = Desk::new(BTreeMap::from([(app(), desk)]), sim.journal.clone());
@@ -155,16 +160,21 @@ pub(crate) fn simulate(scenario: &Scenario, faults: &Faults) -> Report {
 }
 
 async fn run(scenario: &Scenario, faults: &Faults) -> Report {
-    let sim = Sim::new(faults);
+    let sim = Sim::new(faults, spec(scenario));
     let images = images(scenario, &sim);
     let open = Arc::new(AtomicBool::new(true));
     tokio::spawn(users(sim.clone(), Arc::clone(&open)));
-    let mut process = Some(Process::start(&sim));
+    let mut process = Some(Process::start(&sim, &sim.spec));
+    let mut begun = Vec::new();
     let mut ends = Vec::new();
     let mut next_image = 0;
     for (number, ask) in scenario.asks.iter().enumerate() {
         let change = match ask {
-            Ask::Deploy(..) | Ask::AbortAfter(..) => {
+            Ask::Deploy(..)
+            | Ask::AbortAfter(..)
+            | Ask::Start(..)
+            | Ask::Refused(_)
+            | Ask::Override(_) => {
                 next_image += 1;
                 Change::Deploy {
                     image: images[next_image - 1].clone(),
@@ -174,6 +184,18 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
                 image: images[next_image - 1].clone(),
             },
             Ask::Rollback(_) | Ask::AbortRollbackAfter(..) => Change::Rollback {},
+            Ask::Wait(_) | Ask::Until(_) => {
+                let moment = match ask {
+                    Ask::Until(moment) => sim.begun + *moment,
+                    Ask::Wait(time) => Instant::now() + *time,
+                    _ => unreachable!("they are no others"),
+                };
+                sim.note(format!("ask {number}: {ask:?}"));
+                while Instant::now() < moment {
+                    crash_or(&sim, &mut process, tokio::time::sleep_until(moment)).await;
+                }
+                continue;
+            }
             Ask::Meddle(meddling) => {
                 sim.note(format!("ask {number}: {ask:?}"));
                 sim.world().meddle(*meddling);
@@ -181,8 +203,17 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
             }
         };
         sim.note(format!("ask {number}: {ask:?}"));
-        let end = timeout(PATIENCE, carry(&sim, &mut process, number, ask, change)).await;
-        ends.push(end.unwrap_or_else(|_| Err("it did not end".to_owned())));
+        let sent = send(&sim, &mut process, number, ask, change);
+        let sent = timeout(PATIENCE, sent).await;
+        let sent = sent.unwrap_or(Err(Ended::Never));
+        begun.push(sent.clone());
+        if !matches!(ask, Ask::Start(..)) {
+            let _ = timeout(PATIENCE, end(&sim, &mut process, &sent)).await;
+        }
+    }
+    for sent in &begun {
+        let end = timeout(PATIENCE, end(&sim, &mut process, sent)).await;
+        ends.push(end.unwrap_or(Err(Ended::Never)));
     }
     // What is still to be told, and users after the last deploy.
     let rest = async {
@@ -219,22 +250,36 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
     }
 }
 
-/// Sends one call, as the command line does, until it is answered and over.
-async fn carry(
+/// Why there is no deploy to look at.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Ended {
+    /// The call was refused with this code.
+    Refused(String),
+    /// The agent forgot the deploy.
+    Forgotten,
+    /// It did not end.
+    Never,
+}
+
+/// Sends one call, as the command line does, until it is answered.
+async fn send(
     sim: &Sim,
     process: &mut Option<Process>,
     number: usize,
     ask: &Ask,
     change: Change,
-) -> Result<DeployView, String> {
+) -> Result<DeployId, Ended> {
     let request = DeployRequest {
         app: app(),
         change,
         source: Source {
             sha: Some("a".repeat(40)),
+            actor: Some("ada".to_owned()),
             ..Source::default()
         },
-        window_override: None,
+        window_override: matches!(ask, Ask::Override(_)).then(|| WindowOverride {
+            why: "the shop is down".to_owned(),
+        }),
         registry: None,
     };
     let asked = Instant::now();
@@ -247,7 +292,7 @@ async fn carry(
             Some(Err(refusal)) if refusal.status == 503 => {
                 crash_or(sim, process, sleep(Duration::from_millis(100))).await;
             }
-            Some(Err(Refusal { problem, .. })) => return Err(problem.message),
+            Some(Err(Refusal { problem, .. })) => return Err(Ended::Refused(problem.code)),
             None => {}
         }
     };
@@ -268,19 +313,29 @@ async fn carry(
             }
         }
     }
+    Ok(deploy)
+}
+
+/// Waits for the end of a deploy.
+async fn end(
+    sim: &Sim,
+    process: &mut Option<Process>,
+    sent: &Result<DeployId, Ended>,
+) -> Result<DeployView, Ended> {
+    let deploy = sent.clone()?;
     loop {
         // Whether it is over is cheap to know; the view is folded once.
         let record = sim.journal.deploy(&deploy).unwrap();
         match record.map(|record| record.ended_at) {
             Some(Some(_)) => {
                 let view = desk(process).view(&deploy);
-                let view = view.map_err(|refusal| refusal.problem.message)?;
-                return view.ok_or_else(|| "the deploy was forgotten".to_owned());
+                let view = view.map_err(|refusal| Ended::Refused(refusal.problem.code))?;
+                return view.ok_or(Ended::Forgotten);
             }
             Some(None) => {
                 crash_or(sim, process, sleep(Duration::from_millis(500))).await;
             }
-            None => return Err("the deploy was forgotten".to_owned()),
+            None => return Err(Ended::Forgotten),
         }
     }
 }
@@ -309,7 +364,7 @@ async fn crash_or<A>(
             sleep(DOWN).await;
             sim.revive();
             sim.note("the agent starts");
-            *process = Some(Process::start(sim));
+            *process = Some(Process::start(sim, &sim.spec));
             None
         }
         answer = what => Some(answer),
@@ -337,9 +392,14 @@ async fn users(sim: Sim, open: Arc<AtomicBool>) {
 
 fn images(scenario: &Scenario, sim: &Sim) -> Vec<ImageReference> {
     let behaviours = scenario.asks.iter().filter_map(|ask| match ask {
-        Ask::Deploy(behaviour, _) => Some(*behaviour),
-        Ask::AbortAfter(..) => Some(Behaviour::Good),
-        Ask::Again(_) | Ask::Rollback(_) | Ask::AbortRollbackAfter(..) | Ask::Meddle(_) => None,
+        Ask::Deploy(behaviour, _) | Ask::Start(behaviour, _) => Some(*behaviour),
+        Ask::AbortAfter(..) | Ask::Refused(_) | Ask::Override(_) => Some(Behaviour::Good),
+        Ask::Again(_)
+        | Ask::Rollback(_)
+        | Ask::AbortRollbackAfter(..)
+        | Ask::Wait(_)
+        | Ask::Until(_)
+        | Ask::Meddle(_) => None,
     });
     let numbered = behaviours.enumerate().map(|(index, behaviour)| {
         let text = format!("ghcr.io/acme/shop@sha256:{:064x}", index + 1);
@@ -351,14 +411,18 @@ fn images(scenario: &Scenario, sim: &Sim) -> Vec<ImageReference> {
 }
 
 impl Ask {
-    pub(crate) fn expected(&self) -> Outcome {
+    /// How it ends; none where it is refused.
+    pub(crate) fn expected(&self) -> Option<Outcome> {
         match self {
-            Self::Deploy(_, outcome)
+            Self::Refused(_) => None,
+            Self::Override(outcome)
+            | Self::Start(_, outcome)
+            | Self::Deploy(_, outcome)
             | Self::Again(outcome)
             | Self::AbortAfter(_, outcome)
             | Self::AbortRollbackAfter(_, outcome)
-            | Self::Rollback(outcome) => *outcome,
-            Self::Meddle(_) => unreachable!("meddling is no call"),
+            | Self::Rollback(outcome) => Some(*outcome),
+            Self::Meddle(_) | Self::Wait(_) | Self::Until(_) => unreachable!("it is no call"),
         }
     }
 }

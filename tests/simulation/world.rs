@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cutover_agent::containers::StartOrder;
+use cutover_agent::containers::{HookOrder, StartOrder};
 use cutover_agent::forge::Message;
-use cutover_plan::id::Digest;
+use cutover_plan::id::{DeployId, Digest};
+use cutover_plan::step::HookPoint;
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::{Split, Table};
 use tokio::time::Instant;
@@ -24,6 +25,10 @@ pub(crate) struct World {
     pub(crate) pulled: Vec<Digest>,
     /// Containers on the host, by name.
     pub(crate) containers: BTreeMap<String, Modelled>,
+    /// Hooks on the host, by name.
+    pub(crate) hooks: BTreeMap<String, ModelledHook>,
+    /// Hooks that began, by deploy and place: none does so twice.
+    pub(crate) hooks_begun: Vec<(DeployId, HookPoint)>,
     /// Containers ever made: gives ids and addresses.
     pub(crate) made: u16,
     /// The table in force, which survives the agent.
@@ -38,6 +43,32 @@ pub(crate) struct World {
     pub(crate) violations: Vec<String>,
     /// Requests whose release ended under them by its own fault.
     pub(crate) died_with_the_app: u64,
+}
+
+/// A hook.
+pub(crate) struct ModelledHook {
+    pub(crate) order: HookOrder,
+    pub(crate) started: Instant,
+    pub(crate) behaviour: Behaviour,
+    pub(crate) stopped: bool,
+}
+
+/// How long a hook takes that ends.
+const HOOK_TAKES: Duration = Duration::from_secs(1);
+
+impl ModelledHook {
+    /// Its exit status, once it has ended.
+    pub(crate) fn ended(&self, now: Instant) -> Option<i64> {
+        let age = now.duration_since(self.started);
+        let over = age >= HOOK_TAKES;
+        match self.behaviour {
+            _ if self.stopped => Some(137),
+            Behaviour::HangsInHook => None,
+            Behaviour::LingersInHook => (age >= 40 * HOOK_TAKES).then_some(0),
+            Behaviour::FailsHook => over.then_some(1),
+            _ => over.then_some(0),
+        }
+    }
 }
 
 /// A container.
@@ -74,12 +105,19 @@ impl Modelled {
     pub(crate) fn is_healthy(&self, now: Instant) -> bool {
         let age = now.duration_since(self.started);
         match self.behaviour {
-            Behaviour::Good | Behaviour::FailsUsers | Behaviour::BehindAnotherDoor => true,
+            Behaviour::Good
+            | Behaviour::FailsUsers
+            | Behaviour::BehindAnotherDoor
+            | Behaviour::FailsHook
+            | Behaviour::HangsInHook => true,
             Behaviour::HealthyAfter(slow) => age >= slow,
             Behaviour::Wavers => self.asked % 2 == 1,
             // It answers again a moment after it was started anew.
             Behaviour::CrashesAfter(_) => true,
-            Behaviour::ExitsAtStart | Behaviour::NeverHealthy | Behaviour::Missing => false,
+            Behaviour::ExitsAtStart
+            | Behaviour::NeverHealthy
+            | Behaviour::LingersInHook
+            | Behaviour::Missing => false,
         }
     }
 }
@@ -89,6 +127,30 @@ impl World {
         if self.violations.len() < 20 {
             self.violations.push(what);
         }
+    }
+
+    /// Begins a hook, or finds it.
+    pub(crate) fn hook(&mut self, order: &HookOrder) {
+        let name = order.name();
+        let found = self.hooks.get(&name);
+        if found.is_some_and(|hook| hook.order.deploy == order.deploy) {
+            return;
+        }
+        if !self.pulled.contains(&order.image.digest) {
+            self.violation(format!("{name} was run without its image"));
+        }
+        let begun = (order.deploy.clone(), order.point);
+        if self.hooks_begun.contains(&begun) {
+            self.violation(format!("{name} was run twice"));
+        }
+        self.hooks_begun.push(begun);
+        let hook = ModelledHook {
+            order: order.clone(),
+            started: Instant::now(),
+            behaviour: self.images[&order.image.digest],
+            stopped: false,
+        };
+        self.hooks.insert(name, hook);
     }
 
     /// A user's request arrives: the name of the container that takes it.

@@ -67,6 +67,9 @@ pub struct AppView {
     pub standby: Option<ReleaseView>,
     /// The deploy that is under way.
     pub deploying: Option<DeployView>,
+    /// The deploy that waits for its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<DeployView>,
     /// The deploy that ended last.
     pub last: Option<DeployView>,
 }

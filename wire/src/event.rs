@@ -74,7 +74,8 @@ fn is_within(part: &Value, whole: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cutover_plan::event::{Cursor, Failure, FailureClass, Finding};
+    use cutover_plan::event::{Cursor, Failure, FailureClass, Finding, Promotion};
+    use cutover_plan::id::DeployId;
     use cutover_plan::outcome::Outcome;
     use cutover_plan::plan::Kind;
     use proptest::prelude::*;
@@ -136,6 +137,10 @@ mod tests {
         assert!(matches!(told(&event).event, Body::Known(_)));
     }
 
+    fn time() -> impl Strategy<Value = Timestamp> {
+        (0_i64..4_000_000_000).prop_map(|second| Timestamp::from_second(second).unwrap())
+    }
+
     fn any_event() -> impl Strategy<Value = Event> {
         let text = || ".{0,20}";
         let at = || {
@@ -149,6 +154,7 @@ mod tests {
             FailureClass::Request,
             FailureClass::Host,
             FailureClass::NoVerdict,
+            FailureClass::Person,
         ]);
         let hint = prop::option::of(text());
         let log = prop::collection::vec(text(), 0..3);
@@ -160,6 +166,7 @@ mod tests {
         });
         let finding = prop_oneof![
             Just(Finding::Done),
+            prop::option::of(time()).prop_map(|until| Finding::StandsBy { until }),
             text().prop_map(|text| Finding::Note { text }),
             any::<[u64; 3]>().prop_map(|[requests, streams, tunnels]| Finding::Drained {
                 requests,
@@ -173,15 +180,36 @@ mod tests {
                 app: "shop".parse().unwrap(),
                 kind: Kind::Rollback,
                 image: None,
+                window_override: by.clone(),
                 by,
+            }),
+            (at(), text(), time()).prop_map(|(at, because, until)| Event::Held {
+                at,
+                because,
+                until,
+            }),
+            (at(), text(), time()).prop_map(|(at, name, time)| Event::TargetHealthy {
+                at,
+                name,
+                time,
+            }),
+            (text(), time()).prop_map(|(by, time)| Event::Approved { by, time }),
+            (text(), prop::option::of(text())).prop_map(|(by, why)| Event::Rejected { by, why }),
+            time().prop_map(|time| Event::HoldExpired { time }),
+            (text(), time()).prop_map(|(by, time)| Event::PromoteRequested {
+                by,
+                how: Promotion::Full,
+                time,
+            }),
+            time().prop_map(|time| Event::Stalled { time }),
+            any::<[u8; 10]>().prop_map(|chance| Event::SupersedeRequested {
+                by: DeployId::new(7, chance),
             }),
             failure
                 .clone()
                 .prop_map(|failure| Event::PlanRefused { failure }),
-            (at(), any::<u32>(), 0_i64..4_000_000_000).prop_map(|(at, attempt, second)| {
-                let since = Timestamp::from_second(second).unwrap();
-                Event::StepStarted { at, attempt, since }
-            }),
+            (at(), any::<u32>(), time())
+                .prop_map(|(at, attempt, since)| { Event::StepStarted { at, attempt, since } }),
             (at(), text()).prop_map(|(at, note)| Event::StepProgressed { at, note }),
             (at(), finding).prop_map(|(at, finding)| Event::StepFinished { at, finding }),
             (at(), failure).prop_map(|(at, failure)| Event::StepFailed { at, failure }),

@@ -39,6 +39,7 @@ pub(crate) use ability::known as known_abilities;
 pub use affinity::{Affinity, Client, Moves};
 pub use certificate::{AcmeAnswers, Certificate};
 pub use connections::Connections;
+pub use cutover_plan::spec::Weight;
 pub use fault::TableProblem;
 pub use health::ActiveHealth;
 pub use host::{ANY_HOST, Https, Redirect, RedirectStatus};
@@ -50,7 +51,7 @@ pub use park::Park;
 pub use pool::{Balance, Pool, Protocol, Target};
 pub use route::Route;
 pub use rule::{Condition, Field, Match, Preview, Rule};
-pub use split::{Split, WHOLE, Weight};
+pub use split::{Split, WHOLE};
 
 use fault::{Faults, shown};
 

@@ -3,9 +3,13 @@
 use cutover_plan::compile::CompileError;
 use cutover_plan::event::Failure;
 use cutover_plan::id::{AppName, DeployId};
+use cutover_plan::windows::Closed;
 use cutover_wire::agent::Problem;
 
 use crate::journal::JournalError;
+
+/// What to do about a closed deploy window.
+const OVERRIDE: &str = "wait until they open, or say why it cannot wait: --override-window \"why\"";
 
 /// Why the desk did not do it; becomes the answer's status and [`Problem`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +75,14 @@ impl Refusal {
 
     pub(crate) fn foreign_image(error: &CompileError) -> Self {
         Self::new(422, "foreign_image", error.to_string(), Some(error.hint()))
+    }
+
+    pub(crate) fn beyond_host(reason: String, hint: &str) -> Self {
+        Self::new(422, "beyond_host", reason, Some(hint))
+    }
+
+    pub(crate) fn closed(closed: &Closed) -> Self {
+        Self::new(422, "closed", closed.to_string(), Some(OVERRIDE))
     }
 
     pub(crate) fn no_plan(failure: &Failure) -> Self {

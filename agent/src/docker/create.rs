@@ -7,18 +7,14 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountType, RestartPolicy,
-    RestartPolicyNameEnum,
+    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
 };
-use cutover_plan::spec::{RunSpec, Volume};
+use cutover_plan::spec::{DockerHealth, ExtraHost, Logging, RunSpec, Tmpfs, Ulimit, Volume};
 
 use crate::containers::StartOrder;
 
 use super::{labels, network};
-
-/// A container's own log: 30 MB at most, which is some hours of a talkative
-/// app and no danger to a disk. The engine's default has no bound.
-const LOG: [(&str, &str); 2] = [("max-size", "10m"), ("max-file", "3")];
 
 /// The container of `order`, with these variables.
 ///
@@ -28,7 +24,12 @@ pub(super) fn body(order: &StartOrder, environment: Vec<String>) -> ContainerCre
     ContainerCreateBody {
         image: Some(order.image.to_string()),
         env: Some(environment),
+        user: order.run.user.clone(),
+        cmd: order.run.command.clone(),
+        entrypoint: order.run.entrypoint.clone(),
         labels: Some(labels_of(order)),
+        healthcheck: healthcheck(order.run.docker_health),
+        stop_signal: order.run.stop_signal.clone(),
         // So that a stop by hand or by the engine's own shutdown is as patient as ours.
         stop_timeout: Some(whole_seconds(order.run.stop_grace).into()),
         host_config: Some(host_config(&order.run)),
@@ -40,7 +41,6 @@ fn host_config(run: &RunSpec) -> HostConfig {
     let memory = run
         .memory
         .map(|bytes| i64::try_from(bytes.0).unwrap_or(i64::MAX));
-    let log = LOG.map(|(name, value)| (name.to_owned(), value.to_owned()));
     HostConfig {
         network_mode: Some(network::NAME.to_owned()),
         restart_policy: Some(RestartPolicy {
@@ -48,15 +48,16 @@ fn host_config(run: &RunSpec) -> HostConfig {
             maximum_retry_count: None,
         }),
         mounts: Some(run.volumes.iter().map(mount).collect()),
+        tmpfs: Some(run.tmpfs.iter().map(tmpfs).collect()),
+        readonly_rootfs: Some(run.read_only),
         memory,
         // The same, so that the limit is on memory and swap together.
         memory_swap: memory,
         nano_cpus: run.cpus.map(|cpus| i64::from(cpus.0) * 1_000_000),
         pids_limit: run.pids.map(i64::from),
-        log_config: Some(HostConfigLogConfig {
-            typ: Some("json-file".to_owned()),
-            config: Some(HashMap::from(log)),
-        }),
+        ulimits: Some(run.ulimits.iter().map(ulimit).collect()),
+        extra_hosts: Some(run.extra_hosts.iter().map(extra_host).collect()),
+        log_config: Some(log(run.logging)),
         security_opt: Some(vec!["no-new-privileges".to_owned()]),
         privileged: Some(false),
         ..HostConfig::default()
@@ -80,8 +81,59 @@ fn mount(volume: &Volume) -> Mount {
     }
 }
 
+/// The engine's own options for it hold: nothing in it is run, and no device is made.
+fn tmpfs(tmpfs: &Tmpfs) -> (String, String) {
+    let size = tmpfs.size.map(|size| format!("size={}", size.0));
+    (tmpfs.target.clone(), size.unwrap_or_default())
+}
+
+fn ulimit((name, ulimit): (&String, &Ulimit)) -> ResourcesUlimits {
+    // What is beyond the engine's numbers is no limit, which it writes as -1.
+    let number = |limit: u64| Some(i64::try_from(limit).unwrap_or(-1));
+    ResourcesUlimits {
+        name: Some(name.clone()),
+        soft: number(ulimit.soft),
+        hard: number(ulimit.hard),
+    }
+}
+
+fn extra_host(host: &ExtraHost) -> String {
+    match host.address {
+        Some(address) => format!("{}:{address}", host.name),
+        None => format!("{}:host-gateway", host.name),
+    }
+}
+
+/// The engine's own default has no bound, and a talkative app fills a disk.
+fn log(logging: Logging) -> HostConfigLogConfig {
+    let options = [
+        ("max-size", logging.max_size.0.to_string()),
+        ("max-file", logging.max_files.to_string()),
+    ];
+    HostConfigLogConfig {
+        typ: Some("json-file".to_owned()),
+        config: Some(options.map(|(name, value)| (name.to_owned(), value)).into()),
+    }
+}
+
+/// Nothing is the image's own.
+pub(super) fn healthcheck(docker: DockerHealth) -> Option<HealthConfig> {
+    match docker {
+        DockerHealth::Ignore => Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        DockerHealth::Require => None,
+    }
+}
+
+/// Those of the app's file, and ours over them.
 fn labels_of(order: &StartOrder) -> HashMap<String, String> {
-    let labels = [
+    let health = match order.run.docker_health {
+        DockerHealth::Ignore => labels::IGNORE,
+        DockerHealth::Require => labels::REQUIRE,
+    };
+    let ours = [
         (labels::APP, order.app.to_string()),
         (labels::DEPLOY, order.deploy.to_string()),
         (labels::RELEASE, order.release.to_string()),
@@ -89,8 +141,11 @@ fn labels_of(order: &StartOrder) -> HashMap<String, String> {
         (labels::REPLICA, order.replica.to_string()),
         (labels::IMAGE, order.image.to_string()),
         (labels::PORT, order.run.port.to_string()),
+        (labels::HEALTH, health.to_owned()),
     ];
-    labels.map(|(name, value)| (name.to_owned(), value)).into()
+    let mut all: HashMap<String, String> = order.run.labels.clone().into_iter().collect();
+    all.extend(ours.map(|(name, value)| (name.to_owned(), value)));
+    all
 }
 
 /// A grace as the engine counts it, never shorter than it was.

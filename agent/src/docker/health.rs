@@ -1,24 +1,31 @@
 //! Asking a container for its health, as strictly as its users would: the
-//! answer is the app's own, not that of wherever a redirect leads.
+//! answer is the app's own, not that of wherever a redirect leads. Where the
+//! check requires it, the engine is asked as well what the image's own
+//! HEALTHCHECK says.
 
 use std::time::Duration;
+
+use cutover_plan::spec::{DockerHealth, render_duration};
+use cutover_plan::step::HealthCheck;
 
 use crate::containers::{
     Container, ContainerError, ContainerErrorKind, ContainerState, HealthAnswer,
 };
 use crate::exchange::{self, Answer, NoAnswer};
 
+use super::connection::Connection;
 use super::failure::{error, printable};
+use super::sight;
 
 /// How much of a body or a redirect's goal is repeated.
 const SHOWN: usize = 200;
 
-/// Asks for `path` with this `Host`.
+/// Asks as `check` says, with this `Host`.
 pub(super) async fn ask(
+    engine: &Connection,
     container: &Container,
-    path: &str,
+    check: &HealthCheck,
     host: &str,
-    timeout: Duration,
 ) -> Result<HealthAnswer, ContainerError> {
     let address = match &container.state {
         ContainerState::Running { address, .. } => *address,
@@ -29,14 +36,38 @@ pub(super) async fn ask(
             )));
         }
     };
-    match exchange::get(address, host, path, None, timeout).await {
-        Ok(answer) => Ok(judge(&answer)),
+    let path = &check.path;
+    match exchange::get(address, host, path, None, check.timeout).await {
+        Ok(answer) => match (judge(&answer), check.docker) {
+            (HealthAnswer::Good, DockerHealth::Require) => {
+                by_the_engine(engine, container, check.timeout).await
+            }
+            (said, _) => Ok(said),
+        },
         Err(NoAnswer::Unaskable) => {
             let reason = format!("GET {path:?} with the host {host:?} is no request");
             Err(error(ContainerErrorKind::Request, reason))
         }
         Err(reason) => Ok(HealthAnswer::Bad(reason.to_string())),
     }
+}
+
+/// What the image's own HEALTHCHECK says, as the engine keeps it.
+async fn by_the_engine(
+    engine: &Connection,
+    container: &Container,
+    limit: Duration,
+) -> Result<HealthAnswer, ContainerError> {
+    let seen = tokio::time::timeout(limit, sight::inspect(engine, &container.id)).await;
+    let Ok(seen) = seen else {
+        let limit = render_duration(limit);
+        let reason = format!("the container engine did not say within {limit} how it is");
+        return Ok(HealthAnswer::Bad(reason));
+    };
+    Ok(match seen? {
+        Some(seen) => sight::health(&seen),
+        None => HealthAnswer::Bad("it was removed".to_owned()),
+    })
 }
 
 fn judge(answer: &Answer) -> HealthAnswer {

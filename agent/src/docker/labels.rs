@@ -17,6 +17,15 @@ pub const REPLICA: &str = "cutover.replica";
 pub const IMAGE: &str = "cutover.image";
 /// Where the app listens inside it.
 pub const PORT: &str = "cutover.port";
+/// Whether its image's own HEALTHCHECK runs: `ignore` or `require`. Containers
+/// without it were made when it always ran.
+pub const HEALTH: &str = "cutover.health";
+/// The value of [`HEALTH`] where it is switched off.
+pub const IGNORE: &str = "ignore";
+/// The value of [`HEALTH`] where it runs and must be good.
+pub const REQUIRE: &str = "require";
+/// The place in a deploy of a hook; what carries it is no container of a release.
+pub const HOOK: &str = "cutover.hook";
 /// On the network that all containers of all apps are in. A network without
 /// it is not ours.
 pub const NETWORK: &str = "cutover.network";

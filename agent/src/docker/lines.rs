@@ -22,6 +22,16 @@ pub(super) async fn last(
     container: &Container,
     count: usize,
 ) -> Result<Vec<String>, ContainerError> {
+    last_of(engine, &container.id, &container.name, count).await
+}
+
+/// The same, of a container by its id.
+pub(super) async fn last_of(
+    engine: &Connection,
+    id: &str,
+    name: &str,
+    count: usize,
+) -> Result<Vec<String>, ContainerError> {
     let count = count.min(MOST);
     let options = LogsOptions {
         stdout: true,
@@ -29,11 +39,11 @@ pub(super) async fn last(
         tail: count.to_string(),
         ..LogsOptions::default()
     };
-    let what = format!("reading the log of the container {}", container.name);
+    let what = format!("reading the log of the container {name}");
     let lines = engine
         .call(what, QUESTION, async |client| {
             let mut lines = Lines::new(count);
-            let mut stream = client.logs(&container.id, Some(options));
+            let mut stream = client.logs(id, Some(options));
             while let Some(output) = stream.next().await {
                 lines.take(&output?);
             }

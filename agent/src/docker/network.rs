@@ -1,11 +1,12 @@
 //! The network that all containers of all apps are in: a bridge of our own,
 //! on which each has an address that the host's proxy reaches. No port of a
 //! container is published, so nobody outside the host gets past the proxy.
+//! Beside it, an app may join networks that people made for it.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::NetworkCreateRequest;
+use bollard::models::{NetworkConnectRequest, NetworkCreateRequest};
 use bollard::query_parameters::InspectNetworkOptions;
 use tokio::time::{Instant, sleep};
 
@@ -72,6 +73,55 @@ async fn is_there(engine: &Connection) -> Result<bool, ContainerError> {
             )))
         }
         Err(fault) if fault.is_missing() => Ok(false),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+/// Refuses a network that is not there: Cutover makes none but its own.
+pub(super) async fn must_be_there(engine: &Connection, name: &str) -> Result<(), ContainerError> {
+    let what = format!("looking for the network {name}");
+    let found = engine
+        .call(what, QUESTION, async |client| {
+            client
+                .inspect_network(name, None::<InspectNetworkOptions>)
+                .await
+        })
+        .await;
+    match found {
+        Ok(_) => Ok(()),
+        Err(fault) if fault.is_missing() => Err(is_missing(name)),
+        Err(fault) => Err(fault.into()),
+    }
+}
+
+fn is_missing(name: &str) -> ContainerError {
+    let reason = format!("there is no network {name}, which the app's file names");
+    let hint = format!("make it: docker network create {name}");
+    error(ContainerErrorKind::Host, reason).with_hint(hint)
+}
+
+/// Joins the container `id` to a network, before its start so that the app
+/// finds all of its networks from the first moment.
+pub(super) async fn join(
+    engine: &Connection,
+    name: &str,
+    id: &str,
+    container: &str,
+) -> Result<(), ContainerError> {
+    let request = NetworkConnectRequest {
+        container: id.to_owned(),
+        ..NetworkConnectRequest::default()
+    };
+    let what = format!("joining {container} to the network {name}");
+    let joined = engine
+        .call(what, QUESTION, async |client| {
+            client.connect_network(name, request).await
+        })
+        .await;
+    match joined {
+        Ok(()) => Ok(()),
+        // It was removed since it was looked for.
+        Err(fault) if fault.is_missing() && fault.says(&["network"]) => Err(is_missing(name)),
         Err(fault) => Err(fault.into()),
     }
 }

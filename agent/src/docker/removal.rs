@@ -60,7 +60,7 @@ pub(super) async fn remove(
     }
 }
 
-async fn stop(
+pub(super) async fn stop(
     engine: &Connection,
     id: &str,
     name: &str,

@@ -7,11 +7,12 @@ use std::path::Path;
 use bollard::models::SystemInfo;
 use cutover_plan::id::ImageReference;
 use cutover_plan::spec::Bytes;
+use rustix::fs::StatVfs;
 
-use crate::containers::{ContainerError, ContainerErrorKind};
+use crate::containers::{ContainerError, ContainerErrorKind, Room};
 
 use super::connection::{Connection, QUESTION};
-use super::failure::{WithHint as _, error};
+use super::failure::{Fault, WithHint as _, error};
 use super::image;
 
 /// Below this much free disk nothing is pulled: images of apps are some hundred
@@ -34,13 +35,7 @@ pub(super) async fn look(
     image: &ImageReference,
     memory: Option<Bytes>,
 ) -> Result<String, ContainerError> {
-    let system = engine
-        .call(
-            "asking the container engine about itself",
-            QUESTION,
-            async |client| client.info().await,
-        )
-        .await?;
+    let system = about(engine).await?;
     let mut found = vec![platform(&system)?];
     if engine.is_local() {
         if let Some(root) = system.docker_root_dir.clone() {
@@ -55,6 +50,48 @@ pub(super) async fn look(
         false => "the image is to be pulled".to_owned(),
     });
     Ok(found.join(", "))
+}
+
+/// What is free, without a judgement.
+pub(super) async fn free(engine: &Connection) -> Result<Room, ContainerError> {
+    if !engine.is_local() {
+        return Ok(Room::default());
+    }
+    let disk = match about(engine).await?.docker_root_dir {
+        Some(root) => statistics_of(&root).await.map(|disk| free_of(&disk)),
+        None => None,
+    };
+    Ok(Room {
+        disk,
+        memory: free_now().await,
+    })
+}
+
+async fn about(engine: &Connection) -> Result<SystemInfo, Fault> {
+    let what = "asking the container engine about itself";
+    engine
+        .call(what, QUESTION, async |client| client.info().await)
+        .await
+}
+
+/// A file system that stands still must not stand in the way of the others.
+async fn statistics_of(root: &str) -> Option<StatVfs> {
+    let root = root.to_owned();
+    let looked = tokio::task::spawn_blocking(move || rustix::fs::statvfs(Path::new(&root)));
+    tokio::time::timeout(QUESTION, looked)
+        .await
+        .ok()?
+        .ok()?
+        .ok()
+}
+
+fn free_of(disk: &StatVfs) -> Bytes {
+    Bytes(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+async fn free_now() -> Option<Bytes> {
+    let meminfo = tokio::fs::read_to_string("/proc/meminfo").await;
+    available(&meminfo.unwrap_or_default())
 }
 
 fn platform(system: &SystemInfo) -> Result<String, ContainerError> {
@@ -83,15 +120,10 @@ fn platform(system: &SystemInfo) -> Result<String, ContainerError> {
 }
 
 async fn disk(root: String) -> Result<String, ContainerError> {
-    // A file system that stands still must not stand in the way of the others.
-    let looked = tokio::task::spawn_blocking({
-        let root = root.clone();
-        move || rustix::fs::statvfs(Path::new(&root))
-    });
-    let Ok(Ok(Ok(disk))) = tokio::time::timeout(QUESTION, looked).await else {
+    let Some(disk) = statistics_of(&root).await else {
         return Ok(format!("the free disk of {root} is not known"));
     };
-    let free = Bytes(disk.f_bavail.saturating_mul(disk.f_frsize));
+    let free = free_of(&disk);
     let hint = "remove what is not needed there, for example with docker system prune";
     if free < Bytes(DISK) {
         let least = Bytes(DISK);
@@ -108,10 +140,7 @@ async fn disk(root: String) -> Result<String, ContainerError> {
 }
 
 async fn free_memory(limit: Option<Bytes>) -> Result<String, ContainerError> {
-    let meminfo = tokio::fs::read_to_string("/proc/meminfo")
-        .await
-        .unwrap_or_default();
-    let Some(free) = available(&meminfo) else {
+    let Some(free) = free_now().await else {
         return Ok("the free memory is not known".to_owned());
     };
     let Some(limit) = limit else {

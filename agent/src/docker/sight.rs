@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
-use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum as Status};
+use bollard::models::{
+    ContainerInspectResponse, ContainerStateStatusEnum as Status, HealthStatusEnum as Health,
+};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
-use cutover_plan::id::{AppName, ReleaseNumber, Slot};
+use cutover_plan::id::{AppName, ReleaseNumber, Replica, Slot};
 use jiff::Timestamp;
 
-use crate::containers::{Container, ContainerError, ContainerState};
+use crate::containers::{Container, ContainerError, ContainerState, HealthAnswer};
 
 use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, printable};
@@ -41,6 +43,9 @@ pub(super) async fn list(
         let Some(seen) = inspect(engine, &id).await? else {
             continue;
         };
+        if label(&seen, labels::HOOK).is_some() {
+            continue;
+        }
         match read(&seen) {
             Ok(container) => found.push(container),
             Err(fault) => tracing::warn!(%app, container = %id, %fault, "container skipped"),
@@ -98,6 +103,9 @@ pub(super) fn read(seen: &ContainerInspectResponse) -> Result<Container, String>
         "green" => Slot::Green,
         _ => return Err(broken(labels::SLOT)),
     };
+    let replica = needed(labels::REPLICA)?
+        .parse()
+        .map_err(|_| broken(labels::REPLICA))?;
     let port = needed(labels::PORT)?
         .parse()
         .map_err(|_| broken(labels::PORT))?;
@@ -116,6 +124,7 @@ pub(super) fn read(seen: &ContainerInspectResponse) -> Result<Container, String>
         app,
         deploy,
         release: ReleaseNumber(release.ok_or_else(|| broken(labels::RELEASE))?),
+        replica: Replica(replica),
         slot,
         image,
         state: state(seen, port),
@@ -155,6 +164,35 @@ fn state(seen: &ContainerInspectResponse, port: u16) -> ContainerState {
         Status::CREATED | Status::EMPTY | Status::RESTARTING => exited(),
         Status::EXITED | Status::DEAD | Status::REMOVING | Status::STOPPING => exited(),
     }
+}
+
+/// What the image's own HEALTHCHECK says of it. One that was switched off when
+/// the container was made has nothing to say, and does not count.
+pub(super) fn health(seen: &ContainerInspectResponse) -> HealthAnswer {
+    if label(seen, labels::HEALTH) == Some(labels::IGNORE) {
+        return HealthAnswer::Good;
+    }
+    let health = seen.state.as_ref().and_then(|state| state.health.as_ref());
+    let status = match health.and_then(|health| health.status) {
+        Some(Health::HEALTHY) => return HealthAnswer::Good,
+        Some(status @ (Health::STARTING | Health::UNHEALTHY)) => status,
+        Some(Health::NONE | Health::EMPTY) | None => {
+            let reason = "its image has no HEALTHCHECK, which health.docker = \"require\" asks for";
+            return HealthAnswer::Bad(reason.to_owned());
+        }
+    };
+    let log = health.and_then(|health| health.log.as_deref());
+    let mut reason = format!("its HEALTHCHECK says {status}");
+    if let Some(last) = log.and_then(<[_]>::last) {
+        if let Some(code) = last.exit_code.filter(|code| *code != 0) {
+            reason = format!("{reason}, exit code {code}");
+        }
+        let output = printable(last.output.as_deref().unwrap_or_default(), LONGEST);
+        if !output.is_empty() {
+            reason = format!("{reason}: {output}");
+        }
+    }
+    HealthAnswer::Bad(reason)
 }
 
 fn address(seen: &ContainerInspectResponse) -> Option<IpAddr> {
@@ -251,6 +289,58 @@ mod tests {
         assert_eq!(
             state_of("running", serde_json::json!({})),
             ContainerState::Starting
+        );
+    }
+
+    fn health_of(docker: serde_json::Value, label: Option<&str>) -> HealthAnswer {
+        let mut json = serde_json::json!({
+            "Config": { "Labels": {} },
+            "State": { "Health": docker },
+        });
+        if let Some(label) = label {
+            json["Config"]["Labels"][labels::HEALTH] = label.into();
+        }
+        health(&serde_json::from_value(json).unwrap())
+    }
+
+    #[test]
+    fn the_images_own_check_is_told_with_its_last_words() {
+        let check = |docker, label, expected: Option<&str>| {
+            let expected = expected.map_or(HealthAnswer::Good, |text| {
+                HealthAnswer::Bad(text.to_owned())
+            });
+            assert_eq!(health_of(docker, label), expected);
+        };
+        let status = |status: &str| serde_json::json!({ "Status": status });
+        check(status("healthy"), Some("require"), None);
+        check(status("healthy"), None, None);
+        check(status("none"), Some("ignore"), None);
+        check(serde_json::Value::Null, Some("ignore"), None);
+        let none = "its image has no HEALTHCHECK, which health.docker = \"require\" asks for";
+        check(status("none"), Some("require"), Some(none));
+        check(serde_json::Value::Null, None, Some(none));
+        check(
+            status("starting"),
+            Some("require"),
+            Some("its HEALTHCHECK says starting"),
+        );
+        let log = serde_json::json!([
+            { "ExitCode": 0, "Output": "fine" },
+            { "ExitCode": 1, "Output": "no\r\n\u{1b}[31mdatabase\n" },
+        ]);
+        check(
+            serde_json::json!({ "Status": "unhealthy", "Log": log }),
+            Some("require"),
+            Some("its HEALTHCHECK says unhealthy, exit code 1: no [31mdatabase"),
+        );
+        let long = serde_json::json!([{ "ExitCode": 0, "Output": "x".repeat(5_000) }]);
+        let docker = serde_json::json!({ "Status": "starting", "Log": long });
+        let HealthAnswer::Bad(reason) = health_of(docker, None) else {
+            panic!("it is not healthy");
+        };
+        assert_eq!(
+            reason.chars().count(),
+            "its HEALTHCHECK says starting: ".len() + 301
         );
     }
 }

@@ -13,7 +13,7 @@ use crate::containers::{
 
 use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, WithHint as _, error};
-use super::{create, environment, labels, removal, sight};
+use super::{create, environment, labels, network, removal, sight};
 
 /// Starts the container of `order`; the network is there.
 pub(super) async fn start(
@@ -31,9 +31,15 @@ pub(super) async fn start(
         let id = seen.id.as_deref().unwrap_or(&name);
         removal::remove(engine, id, &name, order.run.stop_grace).await?;
     }
+    for network in &order.run.networks {
+        network::must_be_there(engine, network).await?;
+    }
     let environment = environment::of(&order.run).await?;
     let id = make(engine, order, &name, environment).await?;
-    run(engine, order, &name, &id).await?;
+    if let Err(failure) = run(engine, order, &name, &id).await {
+        discard(engine, order, &name, &id).await;
+        return Err(failure);
+    }
     look(engine, &name, &id).await
 }
 
@@ -95,6 +101,9 @@ async fn run(
     name: &str,
     id: &str,
 ) -> Result<(), ContainerError> {
+    for network in &order.run.networks {
+        network::join(engine, network, id, name).await?;
+    }
     let what = format!("starting the container {name}");
     let started = engine
         .call(what, QUESTION, async |client| {
@@ -103,13 +112,15 @@ async fn run(
                 .await
         })
         .await;
-    let Err(fault) = started else { return Ok(()) };
-    // It never ran, so it has no lines to show; what cannot be removed now is
-    // replaced by the next start and listed until then.
+    started.map_err(refusal)
+}
+
+/// It never ran, so it has no lines to show; what cannot be removed now is
+/// replaced by the next start and listed until then.
+async fn discard(engine: &Connection, order: &StartOrder, name: &str, id: &str) {
     if let Err(left) = removal::remove(engine, id, name, order.run.stop_grace).await {
         tracing::warn!(container = name, %left, "a container that did not start is left");
     }
-    Err(refusal(fault))
 }
 
 /// What a runtime says when the image itself is at fault.
@@ -122,6 +133,21 @@ const RELEASE_AT_FAULT: [&str; 5] = [
 ];
 
 fn refusal(mut fault: Fault) -> ContainerError {
+    // These are of the app's file, whatever the runtime was at when it saw them.
+    if fault.says(&[
+        "unable to find user",
+        "unable to find group",
+        "no matching entries in",
+    ]) {
+        let hint = "the image has no such user: write its number into user of the app's file";
+        return fault
+            .into_error(ContainerErrorKind::Release)
+            .with_hint(hint);
+    }
+    if fault.says(&["error setting rlimit"]) {
+        let hint = "write lower limits into [limits.ulimits] of the app's file";
+        return fault.into_error(ContainerErrorKind::Host).with_hint(hint);
+    }
     if !fault.says(&RELEASE_AT_FAULT) || fault.says(&["no space left", "cannot allocate memory"]) {
         return fault.into();
     }

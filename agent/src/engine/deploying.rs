@@ -4,13 +4,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cutover_plan::event::{Cursor, Event, Failure, FailureClass};
+use cutover_plan::plan::Kind;
 use cutover_plan::state::{MAX_ATTEMPTS, Next, Phase};
 use cutover_plan::step::Step;
+use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
 
 use super::keep::Keeper;
-use super::steps::Steps;
-use super::{Deploy, Engine, EngineError, KEEP_EVERY, Wanted, respond};
+use super::steps::{Done, Steps};
+use super::{Course, Deploy, Engine, EngineError, KEEP_EVERY, Wanted, able, respond, window};
+use crate::clock::Clock;
 use crate::containers::Containers;
 use crate::desk::{Command, Refusal};
 use crate::journal::Record;
@@ -19,10 +22,15 @@ use crate::traffic::Traffic;
 /// Sentences about how far one step is that are kept: the history has a limit.
 const MAX_NOTES: usize = 200;
 
+/// How long an engine of containers that does not answer is asked before there
+/// is no plan: what its restart takes.
+const PLAN_PATIENCE: Duration = Duration::from_secs(15);
+
 /// How a step ended.
 enum End {
     Event(Event),
-    Aborted,
+    /// Not by itself: the deploy is on its way back, or over.
+    Turned,
 }
 
 impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
@@ -31,11 +39,17 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         mut deploy: Deploy,
         keeper: &mut Keeper,
     ) -> Result<(), EngineError> {
+        // Before anything is begun, and after a crash: what nobody waits for goes.
+        self.clear_hooks_of(&deploy).await;
         loop {
             let event = match deploy.state.next() {
                 Next::Nothing => return Ok(()),
                 Next::End(outcome) => Event::Ended { outcome },
                 Next::Plan => self.plan_event(&deploy).await,
+                Next::Wait { until, .. } => match self.wait(&mut deploy, until, keeper).await? {
+                    End::Event(event) => event,
+                    End::Turned => continue,
+                },
                 Next::GiveUp { at } => Event::StepFailed {
                     at,
                     failure: gave_up(),
@@ -46,10 +60,21 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     let running = deploy.state.running.filter(|running| running.at == at);
                     let since = running.map_or(now, |running| running.since);
                     self.append(&mut deploy, Event::StepStarted { at, attempt, since })?;
-                    match self.do_step(&mut deploy, at, &step, keeper).await? {
-                        End::Event(event) => event,
-                        End::Aborted => continue,
+                    let forward = matches!(at, Cursor::Forward(_));
+                    if forward
+                        && let Some(failure) = window::forbids(&self.spec, &deploy, &step, now)
+                    {
+                        self.append(&mut deploy, Event::StepFailed { at, failure })?;
+                        continue;
                     }
+                    let end = self.do_step(&mut deploy, at, &step, keeper).await?;
+                    if let End::Event(event) = end {
+                        self.append(&mut deploy, event)?;
+                    }
+                    if matches!(step, Step::Hook { .. }) {
+                        self.clear_hooks_of(&deploy).await;
+                    }
+                    continue;
                 }
             };
             self.append(&mut deploy, event)?;
@@ -60,14 +85,28 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         if let Err(failure) = self.adopt().await {
             return Event::PlanRefused { failure };
         }
-        let wanted = deploy.image.clone().map_or(Wanted::Rollback, Wanted::Image);
+        let wanted = match (deploy.state.kind, deploy.image.clone()) {
+            (Kind::Retire, _) => Wanted::Retirement,
+            (_, Some(image)) => Wanted::Image(image),
+            (_, None) => Wanted::Rollback,
+        };
         match self
             .look()
-            .plan(&wanted, deploy.source.sha.as_deref())
+            .plan(&wanted, deploy.source.sha.as_deref(), PLAN_PATIENCE)
             .await
         {
-            Ok(plan) => Event::Planned {
-                plan: Box::new(plan),
+            Ok(plan) => match able::lacking_for(&plan) {
+                None => Event::Planned {
+                    plan: Box::new(plan),
+                },
+                Some(reason) => {
+                    let failure = Failure::new(FailureClass::Request, reason);
+                    let hint =
+                        "look at it with cutover plan, and change the app's file on the host";
+                    Event::PlanRefused {
+                        failure: failure.hint(hint),
+                    }
+                }
             },
             Err(failure) => Event::PlanRefused { failure },
         }
@@ -95,6 +134,11 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             trouble: Mutex::new(None),
         };
         let running = deploy.state.running;
+        let late = reached(
+            Arc::clone(&self.drivers.clock),
+            deploy.state.progress_deadline(),
+        );
+        tokio::pin!(late);
         let work = steps.perform(step, running);
         tokio::pin!(work);
         let mut tick = tokio::time::interval(KEEP_EVERY);
@@ -107,20 +151,19 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 biased;
                 command = self.commands.recv() => {
                     let Some(command) = command else { return Err(EngineError::Closed) };
-                    if let Command::Abort { deploy: id, by, reply } = command {
-                        let answer = self.abort(deploy, &id, by)?;
-                        let aborted = answer.is_ok();
-                        respond(reply, answer);
-                        if aborted {
-                            return Ok(End::Aborted);
-                        }
-                    } else {
-                        self.obey(command, Some(deploy)).await?;
+                    if self.hear(deploy, command)? == Course::Turned {
+                        return Ok(End::Turned);
                     }
+                }
+                () = &mut late => {
+                    let time = (self.drivers.clock)();
+                    self.append(deploy, Event::Stalled { time })?;
+                    return Ok(End::Turned);
                 }
                 result = &mut work => {
                     return Ok(End::Event(match result {
-                        Ok(finding) => Event::StepFinished { at, finding },
+                        Ok(Done::Found(finding)) => Event::StepFinished { at, finding },
+                        Ok(Done::Held { because, until }) => Event::Held { at, because, until },
                         Err(failure) => Event::StepFailed { at, failure },
                     }));
                 }
@@ -139,6 +182,60 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 }
             }
         }
+    }
+
+    /// Waits for a person, at most until the deadline of the wait.
+    async fn wait(
+        &mut self,
+        deploy: &mut Deploy,
+        until: Timestamp,
+        keeper: &mut Keeper,
+    ) -> Result<End, EngineError> {
+        let expired = reached(Arc::clone(&self.drivers.clock), Some(until));
+        tokio::pin!(expired);
+        loop {
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => {
+                    let Some(command) = command else { return Err(EngineError::Closed) };
+                    if self.hear(deploy, command)? == Course::Turned {
+                        return Ok(End::Turned);
+                    }
+                }
+                () = &mut expired => {
+                    let time = (self.drivers.clock)();
+                    return Ok(End::Event(Event::HoldExpired { time }));
+                }
+                () = tokio::time::sleep(KEEP_EVERY) => {
+                    let looked = self.keep().await;
+                    keeper.hear(self.lease.app(), looked);
+                }
+            }
+        }
+    }
+
+    /// Does what the desk asks while a deploy is under way, and tells whether
+    /// that turned the deploy.
+    fn hear(&mut self, deploy: &mut Deploy, command: Command) -> Result<Course, EngineError> {
+        let Command::Abort {
+            deploy: id,
+            by,
+            reply,
+        } = command
+        else {
+            return Ok(self.obey(command, Some(deploy))?.1);
+        };
+        if self.abort_waiting(&id, &by)? {
+            respond(reply, Ok(()));
+            return Ok(Course::Same);
+        }
+        let answer = self.abort(deploy, &id, by)?;
+        let course = match answer {
+            Ok(()) => Course::Turned,
+            Err(_) => Course::Same,
+        };
+        respond(reply, answer);
+        Ok(course)
     }
 
     fn abort(
@@ -163,15 +260,35 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     }
 }
 
+/// Completes when the clock of the host has reached a time, and never without
+/// one. The clock may be set meanwhile, so it is looked at again and again.
+pub(super) async fn reached(clock: Clock, time: Option<Timestamp>) {
+    let Some(time) = time else {
+        return std::future::pending().await;
+    };
+    loop {
+        let left = Duration::try_from(time.duration_since(clock()));
+        match left.unwrap_or(Duration::ZERO) {
+            Duration::ZERO => return,
+            left => tokio::time::sleep(left.min(KEEP_EVERY)).await,
+        }
+    }
+}
+
 /// While these steps run nobody else changes the app's route.
 fn leaves_routes_alone(step: &Step) -> bool {
     match step {
         Step::Preflight { .. }
         | Step::Pull { .. }
         | Step::Gate { .. }
+        | Step::Hook { .. }
         | Step::Watch { .. }
+        | Step::Approve { .. }
         | Step::Prune { .. } => true,
         Step::Start { .. }
+        | Step::Preview { .. }
+        | Step::Mirror { .. }
+        | Step::Park { .. }
         | Step::Shift { .. }
         | Step::Drain { .. }
         | Step::Standby { .. }

@@ -6,9 +6,12 @@
 use std::time::Duration;
 
 use cutover_plan::event::{Failure, FailureClass, Finding};
-use cutover_plan::id::ReleaseNumber;
+use cutover_plan::id::{ReleaseNumber, Replica};
+use cutover_plan::spec::render_duration;
 use cutover_plan::step::HealthCheck;
+use cutover_plan::traffic::Replicas;
 use cutover_plan::verdict::gate::{Answer, Gate, Passage};
+use futures_util::future::try_join_all;
 use tokio::time::Instant;
 
 use super::deploying::RESUMED_AT_LEAST;
@@ -21,10 +24,41 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     pub(super) async fn gate(
         &self,
         release: ReleaseNumber,
+        replicas: &Replicas,
         check: &HealthCheck,
         deadline: Duration,
         spent: Duration,
     ) -> Result<Finding, Failure> {
+        let begun = Instant::now();
+        let these: Vec<Replica> = match replicas {
+            Replicas::Only(these) => these.iter().copied().collect(),
+            Replicas::All => {
+                let containers = self.containers().await?;
+                let of_release = containers.iter().filter(|one| one.release == release);
+                of_release.map(|one| one.replica).collect()
+            }
+        };
+        if these.is_empty() {
+            return Err(gone(release));
+        }
+        let gates = these
+            .iter()
+            .map(|replica| self.gate_one(release, *replica, check, deadline, spent));
+        try_join_all(gates).await?;
+        let took =
+            Duration::from_millis(u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let text = format!("healthy after {}", render_duration(took));
+        Ok(Finding::Note { text })
+    }
+
+    async fn gate_one(
+        &self,
+        release: ReleaseNumber,
+        replica: Replica,
+        check: &HealthCheck,
+        deadline: Duration,
+        spent: Duration,
+    ) -> Result<(), Failure> {
         let left = deadline
             .saturating_sub(spent)
             .max(RESUMED_AT_LEAST.min(deadline));
@@ -33,11 +67,9 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let mut restarts = None;
         loop {
             let containers = self.containers().await?;
-            let of_release = containers
-                .iter()
-                .find(|container| container.release == release);
-            let Some(container) = of_release else {
-                return Err(Failure::new(FailureClass::Release, gate.gone()));
+            let meant = |one: &&Container| one.release == release && one.replica == replica;
+            let Some(container) = containers.iter().find(meant) else {
+                return Err(gone(release));
             };
             let restarts = *restarts.get_or_insert_with(|| self.restarts_before(container));
             if let Some(casualty) = casualty(container, restarts) {
@@ -54,7 +86,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             }
             match gate.answer(answer, begun.elapsed()) {
                 Passage::Ask(pause) => tokio::time::sleep(pause).await,
-                Passage::Open { because } => return Ok(Finding::Note { text: because }),
+                Passage::Open { .. } => return Ok(()),
                 Passage::Shut { because, hint } => {
                     let log = self.log_of(&containers, release).await;
                     return Err(Failure::new(FailureClass::Release, because)
@@ -76,12 +108,14 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
 
     pub(super) async fn ask(&self, container: &Container, check: &HealthCheck) -> HealthAnswer {
         let host = host_of(&self.spec);
-        let asked = self
-            .drivers
-            .containers
-            .ask(container, &check.path, host, check.timeout);
+        let asked = self.drivers.containers.ask(container, check, host);
         asked
             .await
             .unwrap_or_else(|error| HealthAnswer::Bad(error.reason))
     }
+}
+
+fn gone(release: ReleaseNumber) -> Failure {
+    let reason = format!("{release} has no container any more");
+    Failure::new(FailureClass::Release, reason)
 }

@@ -2,16 +2,18 @@
 //! views. A look has its own copy of what the engine knew, so that it can take
 //! its time while the engine works.
 
+use std::time::Duration;
+
 use cutover_plan::compile::{self, Request};
 use cutover_plan::event::{Failure, FailureClass};
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::lint;
-use cutover_plan::plan::Plan;
+use cutover_plan::plan::{Kind, Plan};
 use cutover_plan::release::Releases;
 use cutover_plan::spec::AppSpec;
 use cutover_wire::agent::AppView;
 
-use super::{Drivers, Wanted, env_file_failure};
+use super::{Drivers, Wanted, able, env_file_failure, window};
 use crate::containers::Containers;
 use crate::fingerprint;
 use crate::journal::{JournalError, Record};
@@ -27,14 +29,17 @@ pub(super) struct Look<C, T, R> {
 }
 
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
-    /// Looks at the world and makes the plan of a request. Nothing moves.
+    /// Looks at the world and makes the plan of a request. Nothing moves. An
+    /// engine that does not answer is asked again for as long as `patience`.
     pub(super) async fn plan(
         &self,
         wanted: &Wanted,
         commit: Option<&str>,
+        patience: Duration,
     ) -> Result<Plan, Failure> {
         let request = match wanted {
             Wanted::Rollback => Request::Rollback,
+            Wanted::Retirement => Request::RetireStandby,
             Wanted::Image(image) => {
                 let run = &self.spec.run;
                 let fingerprint = fingerprint::of(run).map_err(env_file_failure)?;
@@ -46,7 +51,7 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
                 }
             }
         };
-        let observed = self.observe().await?;
+        let observed = self.observe(patience).await?;
         let plan = compile::compile(&self.spec, &observed, &request).map_err(|error| {
             Failure::new(FailureClass::Request, error.to_string()).hint(error.hint())
         })?;
@@ -60,10 +65,29 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         Ok(plan)
     }
 
+    /// Why a plan that is only shown would not be begun now, each in a sentence.
+    pub(super) fn obstacles(&self, plan: &Plan) -> Vec<String> {
+        let mut obstacles = Vec::new();
+        let now = (self.drivers.clock)();
+        if plan.kind == Kind::Deploy
+            && let Some(closed) = window::closed(&self.spec, now)
+        {
+            obstacles.push(closed.to_string());
+        }
+        match (plan.kind, able::lacking(&self.spec)) {
+            (Kind::Deploy, Some((reason, hint))) => obstacles.push(format!("{reason}; {hint}")),
+            _ => obstacles.extend(able::lacking_for(plan)),
+        }
+        obstacles
+    }
+
     /// The app, as it is shown.
-    pub(super) async fn status(&self, running: Option<&DeployId>) -> Result<AppView, JournalError> {
+    pub(super) async fn status(
+        &self,
+        unfinished: [Option<&DeployId>; 2],
+    ) -> Result<AppView, JournalError> {
         let containers = self.drivers.containers.list(&self.app).await;
         let journal = &self.drivers.journal;
-        view::app(journal, &self.spec, &self.releases, &containers, running)
+        view::app(journal, &self.spec, &self.releases, &containers, unfinished)
     }
 }

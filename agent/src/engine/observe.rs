@@ -7,10 +7,15 @@ use cutover_plan::id::ReleaseNumber;
 use cutover_plan::observed::{Condition, Observed, ObservedContainer};
 use cutover_plan::release::{KnownRelease, Release, Releases, Standing};
 use cutover_plan::spec::AppSpec;
+use cutover_plan::traffic::Traffic as Shares;
+
+use tokio::time::Instant;
 
 use super::steps::failure_of;
-use super::{Engine, Look};
-use crate::containers::{Container, ContainerState, Containers, HealthAnswer};
+use super::{Engine, Look, route};
+use crate::containers::{
+    Container, ContainerError, ContainerErrorKind, ContainerState, Containers, HealthAnswer,
+};
 use crate::journal::Record;
 use crate::traffic::Traffic;
 
@@ -22,38 +27,63 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
     /// Everything a plan depends on.
-    pub(super) async fn observe(&self) -> Result<Observed, Failure> {
-        let listed = self.drivers.containers.list(&self.app).await;
+    pub(super) async fn observe(&self, patience: Duration) -> Result<Observed, Failure> {
+        let listed = self.list(patience).await.map_err(failure_of)?;
         let mut containers = Vec::new();
-        for container in listed.map_err(failure_of)? {
+        for container in listed {
             let condition = self.condition(&container).await;
             containers.push(ObservedContainer {
                 id: container.id,
                 release: container.release,
+                replica: container.replica,
                 slot: container.slot,
                 condition,
             });
         }
+        let table = self.drivers.traffic.table().await.ok();
+        let traffic = table.and_then(|table| route::traffic(table.apps.get(self.app.as_str())));
+        // What is not known stands in no plan's way: preflight looks again.
+        let room = self.drivers.containers.room().await.unwrap_or_default();
         Ok(Observed {
             releases: self.releases.clone(),
             containers,
+            traffic,
+            disk: room.disk,
+            memory: room.memory,
+            age: Duration::ZERO,
         })
+    }
+
+    /// An engine that is being restarted is asked again for a while.
+    async fn list(&self, patience: Duration) -> Result<Vec<Container>, ContainerError> {
+        let begun = Instant::now();
+        loop {
+            match self.drivers.containers.list(&self.app).await {
+                Err(error)
+                    if error.kind == ContainerErrorKind::Unavailable
+                        && begun.elapsed() < patience =>
+                {
+                    tokio::time::sleep(LONGEST_PAUSE).await;
+                }
+                listed => return listed,
+            }
+        }
     }
 
     async fn condition(&self, container: &Container) -> Condition {
         if !matches!(container.state, ContainerState::Running { .. }) {
             return Condition::Stopped;
         }
-        let health = &self.spec.health;
+        let check = self.spec.health.check();
         let host = host_of(&self.spec);
         let containers = &self.drivers.containers;
         for question in 1..=QUESTIONS {
-            let asked = containers.ask(container, &health.path, host, health.timeout);
+            let asked = containers.ask(container, &check, host);
             if matches!(asked.await, Ok(HealthAnswer::Good)) {
                 return Condition::Healthy;
             }
             if question < QUESTIONS {
-                tokio::time::sleep(health.interval.min(LONGEST_PAUSE)).await;
+                tokio::time::sleep(check.interval.min(LONGEST_PAUSE)).await;
             }
         }
         Condition::Unhealthy
@@ -110,6 +140,7 @@ fn adopt(releases: &mut Releases, containers: &[Container], serving: ReleaseNumb
         releases.last = releases.last.max(Some(number));
     }
     releases.serving = Some(serving);
+    releases.traffic = Shares::all_to(serving);
 }
 
 /// The host that health questions and front-door probes ask for.

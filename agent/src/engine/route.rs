@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use cutover_plan::id::ReleaseNumber;
 use cutover_plan::spec::AppSpec;
+use cutover_plan::traffic::{Replicas, Traffic as Shares};
 use cutover_wire::table::{Pool, Route, Split, Table, Target};
 
 use super::lease::Lease;
@@ -51,6 +52,17 @@ pub(super) fn route(
         Split::all_to(serving.to_string()),
         pools,
     ))
+}
+
+/// Who gets requests by a route; none where that cannot be read from it.
+pub(super) fn traffic(route: Option<&Route>) -> Option<Shares> {
+    let Some(route) = route else {
+        return Some(Shares::none());
+    };
+    let number = |pool: &str| Some(ReleaseNumber(pool.strip_prefix('v')?.parse().ok()?));
+    let share = |(pool, weight)| Some((number(pool)?, weight, Replicas::All));
+    let shares: Option<Vec<_>> = route.serving.weights().map(share).collect();
+    Some(Shares::of(shares?))
 }
 
 fn pool(containers: &[Container], release: ReleaseNumber) -> Option<Pool> {

@@ -4,21 +4,25 @@
 //! A driver that does not answer is asked again until the step's deadline; the
 //! last trouble is told when the deadline has passed.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cutover_plan::ability::Ability;
 use cutover_plan::event::{Cursor, Failure, FailureClass, Finding};
-use cutover_plan::id::{DeployId, Digest, ImageReference, ReleaseNumber, Slot};
+use cutover_plan::id::{DeployId, Digest, ImageReference, ReleaseNumber, Replica, Slot};
 use cutover_plan::plan::Plan;
 use cutover_plan::release::{KnownRelease, Releases, Standing};
 use cutover_plan::spec::{AppSpec, render_duration};
 use cutover_plan::state::Running;
 use cutover_plan::step::Step;
+use cutover_plan::traffic::Replicas;
 use cutover_wire::request::RegistryCredentials;
+use jiff::Timestamp;
 
 use super::deploying::RESUMED_AT_LEAST;
-use super::{Drivers, Lease, Progress, route};
+use super::{Drivers, Lease, Progress};
 use crate::containers::{
     Container, ContainerError, ContainerErrorKind, ContainerState, Containers, StartOrder,
 };
@@ -31,12 +35,17 @@ const LOG_LINES: usize = 40;
 /// half a minute of waiting, in which either may be restarted.
 const PULL_TRIES: u32 = 6;
 
-/// How long one try of the way back may take before another road is taken.
-const BACK_PATIENCE: Duration = Duration::from_secs(5);
-
 /// The first pause before a driver is asked again; doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// How a step ended well.
+pub(super) enum Done {
+    /// With this.
+    Found(Finding),
+    /// It is done as far as it can be without a person.
+    Held { because: String, until: Timestamp },
+}
 
 /// All that the steps of one deploy work with. Holding the lease is what
 /// allows them to change the app.
@@ -59,7 +68,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         &self,
         step: &Step,
         running: Option<Running>,
-    ) -> Result<Finding, Failure> {
+    ) -> Result<Done, Failure> {
         let spent = self.since(running);
         let deadline = step.deadline();
         let left = deadline
@@ -86,7 +95,22 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         }
     }
 
-    async fn work(&self, step: &Step, running: Option<Running>) -> Result<Finding, Failure> {
+    async fn work(&self, step: &Step, running: Option<Running>) -> Result<Done, Failure> {
+        let found = match step {
+            Step::Approve { what, deadline, .. } => {
+                return Ok(self.held(what.clone(), *deadline, running));
+            }
+            Step::Watch {
+                release,
+                check,
+                rule,
+            } => return self.watch(*release, check, rule, running).await,
+            step => self.change(step, running).await?,
+        };
+        Ok(Done::Found(found))
+    }
+
+    async fn change(&self, step: &Step, running: Option<Running>) -> Result<Finding, Failure> {
         match step {
             Step::Preflight { image, memory } => {
                 self.ask_traffic(|| self.drivers.traffic.status()).await?;
@@ -99,30 +123,39 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 release,
                 image,
                 slot,
-            } => self.start(*release, image, *slot).await,
+                replicas,
+            } => self.start(*release, image, *slot, replicas).await,
             Step::Gate {
                 release,
+                replicas,
                 check,
                 deadline,
             } => {
                 let spent = self.since(running);
-                self.gate(*release, check, *deadline, spent).await
+                self.gate(*release, replicas, check, *deadline, spent).await
             }
             Step::Shift { to, from } => {
                 let back = running.is_some_and(|running| matches!(running.at, Cursor::Back(_)));
-                self.shift(*to, *from, back).await
+                self.shift(to, from, back).await
             }
-            Step::Watch {
+            Step::Drain {
                 release,
-                check,
-                rule,
-            } => self.watch(*release, check, rule, running).await,
-            Step::Drain { release, deadline } => self.drain(*release, *deadline).await,
-            // The release is where it should be already: beside the serving
-            // one, running, without new requests. The journal remembers it.
-            Step::Standby { .. } => Ok(Finding::Done),
-            Step::Retire { release, grace } => self.retire(*release, *grace).await,
+                replicas,
+                deadline,
+            } => self.drain(*release, replicas, *deadline).await,
+            Step::Standby { keep, .. } => Ok(self.standby(*keep)),
+            Step::Retire {
+                release,
+                replicas,
+                grace,
+            } => self.retire(*release, replicas, *grace).await,
             Step::Prune { keep } => self.prune(keep).await,
+            Step::Preview { .. } => Err(beyond(Ability::Preview)),
+            Step::Mirror { .. } => Err(beyond(Ability::Mirror)),
+            Step::Park { .. } => Err(beyond(Ability::Park)),
+            Step::Hook { .. } => self.hook(step, running).await,
+            // What bides is not done here.
+            Step::Watch { .. } | Step::Approve { .. } => Ok(Finding::Done),
         }
     }
 
@@ -163,115 +196,72 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         release: ReleaseNumber,
         image: &ImageReference,
         slot: Slot,
+        replicas: &BTreeSet<Replica>,
     ) -> Result<Finding, Failure> {
-        let order = StartOrder {
-            app: self.lease.app().clone(),
-            deploy: self.deploy.clone(),
-            release,
-            slot,
-            replica: 0,
-            image: image.clone(),
-            run: self.spec.run.clone(),
-        };
-        let started = self.ask_containers(|| self.drivers.containers.start(&order));
-        match started.await {
-            Ok(container) => {
-                let text = format!("container {}", container.name);
-                Ok(Finding::Note { text })
-            }
-            // A container that ended right away may have said why.
-            Err(failure) => {
-                let containers = self.containers().await.unwrap_or_default();
-                let log = self.log_of(&containers, release).await;
-                Err(failure.log(log))
-            }
-        }
-    }
-
-    /// Sends new requests to `to`. On the way back users are on a bad release,
-    /// so whatever refuses is asked again until the deadline, and where the
-    /// engine does not say what runs, the addresses in force are taken.
-    async fn shift(
-        &self,
-        to: Option<ReleaseNumber>,
-        from: Option<ReleaseNumber>,
-        back: bool,
-    ) -> Result<Finding, Failure> {
-        if !back {
-            return self.try_shift(to, from).await;
-        }
-        let mut pause = FIRST_PAUSE;
-        loop {
-            let tried = tokio::time::timeout(BACK_PATIENCE, self.try_shift(to, from)).await;
-            let trouble = match tried {
-                Ok(Ok(finding)) => return Ok(finding),
-                Ok(Err(failure)) => failure.reason,
-                Err(_) => "the engine or the proxy does not answer".to_owned(),
+        let mut started = Vec::new();
+        for replica in replicas {
+            let order = StartOrder {
+                app: self.lease.app().clone(),
+                deploy: self.deploy.clone(),
+                release,
+                slot,
+                replica: *replica,
+                image: image.clone(),
+                run: self.spec.run.clone(),
             };
-            if let Some(to) = to
-                && let Ok(Some(finding)) =
-                    tokio::time::timeout(BACK_PATIENCE, self.shift_to_known(to)).await
-            {
-                return Ok(finding);
+            let start = self.ask_containers(|| self.drivers.containers.start(&order));
+            match start.await {
+                Ok(container) => started.push(container.name),
+                // A container that ended right away may have said why.
+                Err(failure) => {
+                    let containers = self.containers().await.unwrap_or_default();
+                    let log = self.log_of(&containers, release).await;
+                    return Err(failure.log(log));
+                }
             }
-            self.pause(&mut pause, trouble).await;
         }
-    }
-
-    /// Sends new requests to a release whose pool is in the table already.
-    async fn shift_to_known(&self, to: ReleaseNumber) -> Option<Finding> {
-        let pool = to.to_string();
-        let change = |now: Option<&cutover_wire::table::Route>| {
-            let mut route = now?.clone();
-            if route.pools.contains_key(&pool) {
-                route.serving = cutover_wire::table::Split::all_to(&pool);
-            }
-            Some(route)
+        let text = match started.as_slice() {
+            [one] => format!("container {one}"),
+            all => format!("containers {}", all.join(", ")),
         };
-        let traffic = &*self.drivers.traffic;
-        let put = route::put(&self.lease, traffic, change).await.ok()?;
-        let table = traffic.table().await.ok()?;
-        let route = table.apps.get(self.lease.app().as_str())?;
-        let text = format!(
-            "routing table {}, by the addresses in force",
-            put.generation()
-        );
-        (route.serving.sole() == Some(&pool)).then_some(Finding::Note { text })
-    }
-
-    /// Sends new requests to `to`, and proves that it runs first.
-    async fn try_shift(
-        &self,
-        to: Option<ReleaseNumber>,
-        from: Option<ReleaseNumber>,
-    ) -> Result<Finding, Failure> {
-        let wanted = match to {
-            None => None,
-            Some(to) => {
-                let containers = self.containers().await?;
-                let Some(route) = route::route(&self.spec, &containers, to, from) else {
-                    let reason = format!("{to} has no running container to send requests to");
-                    let log = self.log_of(&containers, to).await;
-                    return Err(Failure::new(FailureClass::Release, reason).log(log));
-                };
-                Some(route)
-            }
-        };
-        let traffic = &*self.drivers.traffic;
-        let put = self
-            .ask_traffic(|| route::put(&self.lease, traffic, |_| wanted.clone()))
-            .await?;
-        let text = format!("routing table {}", put.generation());
         Ok(Finding::Note { text })
+    }
+
+    /// The release is where it should be already: beside the serving one,
+    /// running, without new requests. The journal remembers it, and until when.
+    fn standby(&self, keep: Option<Duration>) -> Finding {
+        let Some(keep) = keep else {
+            return Finding::Done;
+        };
+        let until = (self.drivers.clock)().checked_add(keep);
+        // A time that no calendar has does not come.
+        Finding::StandsBy { until: until.ok() }
+    }
+
+    pub(super) fn held(
+        &self,
+        because: String,
+        deadline: Duration,
+        running: Option<Running>,
+    ) -> Done {
+        let now = (self.drivers.clock)();
+        let since = running.map_or(now, |running| running.since);
+        let until = since.checked_add(deadline).unwrap_or(Timestamp::MAX);
+        Done::Held { because, until }
     }
 
     /// Waits for the open requests of a release. What follows may stop it, so a
     /// refusal is no reason to go on: it is asked again until the deadline, by
     /// which the requests had their time in any case.
-    async fn drain(&self, release: ReleaseNumber, deadline: Duration) -> Result<Finding, Failure> {
+    async fn drain(
+        &self,
+        release: ReleaseNumber,
+        replicas: &Replicas,
+        deadline: Duration,
+    ) -> Result<Finding, Failure> {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.try_drain(release, deadline).await {
+            match self.try_drain(release, replicas, deadline).await {
                 Err(failure) => self.pause(&mut pause, failure.reason).await,
                 ended => return ended,
             }
@@ -281,9 +271,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     async fn try_drain(
         &self,
         release: ReleaseNumber,
+        replicas: &Replicas,
         deadline: Duration,
     ) -> Result<Finding, Failure> {
-        let targets = self.names_of(release).await?;
+        let targets = self.names_of(release, replicas).await?;
         let (traffic, app) = (&self.drivers.traffic, self.lease.app());
         let left = self
             .ask_traffic(|| traffic.drain(app, &targets, deadline))
@@ -293,45 +284,6 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             streams: left.streams,
             tunnels: left.tunnels,
         })
-    }
-
-    /// Stops a release. It must not serve: that is looked up in the proxy, not
-    /// believed, and while the proxy does not answer nothing is stopped.
-    async fn retire(&self, release: ReleaseNumber, grace: Duration) -> Result<Finding, Failure> {
-        let name = release.to_string();
-        let serves = std::sync::atomic::AtomicBool::new(false);
-        let without = |now: Option<&cutover_wire::table::Route>| {
-            let mut route = now?.clone();
-            if route.is_served_by(&name) {
-                serves.store(true, std::sync::atomic::Ordering::Relaxed);
-            } else {
-                route.pools.remove(&name);
-            }
-            Some(route)
-        };
-        let traffic = &*self.drivers.traffic;
-        self.ask_traffic(|| route::put(&self.lease, traffic, without))
-            .await?;
-        if serves.into_inner() {
-            let reason = format!("{release} was not stopped: the proxy still sends requests to it");
-            return Err(Failure::new(FailureClass::Host, reason));
-        }
-        let containers = self.containers().await?;
-        let mut removed = 0;
-        for container in containers
-            .iter()
-            .filter(|container| container.release == release)
-        {
-            self.ask_containers(|| self.drivers.containers.remove(container, grace))
-                .await?;
-            removed += 1;
-        }
-        let text = match removed {
-            0 => "no container was left".to_owned(),
-            1 => "1 container removed".to_owned(),
-            more => format!("{more} containers removed"),
-        };
-        Ok(Finding::Note { text })
     }
 
     /// Removes images of the app's repository. Another app may run images of the
@@ -364,10 +316,15 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             .await
     }
 
-    async fn names_of(&self, release: ReleaseNumber) -> Result<Vec<String>, Failure> {
+    async fn names_of(
+        &self,
+        release: ReleaseNumber,
+        replicas: &Replicas,
+    ) -> Result<Vec<String>, Failure> {
         let containers = self.containers().await?;
-        let of_release = containers.into_iter().filter(|c| c.release == release);
-        Ok(of_release.map(|container| container.name).collect())
+        let meant = |c: &Container| c.release == release && replicas.contains(c.replica);
+        let these = containers.into_iter().filter(meant);
+        Ok(these.map(|container| container.name).collect())
     }
 
     /// The last lines of a release's container; a log that cannot be read is
@@ -423,7 +380,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         }
     }
 
-    async fn pause(&self, pause: &mut Duration, trouble: String) {
+    pub(super) async fn pause(&self, pause: &mut Duration, trouble: String) {
         tracing::debug!(%trouble, "asking again");
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
         tokio::time::sleep(*pause).await;
@@ -439,6 +396,12 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         // A clock that was set back must not give a negative time.
         Duration::try_from(since).unwrap_or(Duration::ZERO)
     }
+}
+
+/// What no plan that was begun here asks for: such an app is refused at the call.
+pub(super) fn beyond(ability: Ability) -> Failure {
+    let reason = format!("this agent cannot do it: {ability}");
+    Failure::new(FailureClass::Host, reason).hint("update the agent, or change the app's file")
 }
 
 pub(super) fn failure_of(error: ContainerError) -> Failure {

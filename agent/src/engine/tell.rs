@@ -28,6 +28,8 @@ pub(super) fn messages(
     let sha = match deploy.state.kind {
         Kind::Deploy => deploy.source.sha.clone(),
         // A rollback is shown at the commit that it goes back to, once that is known.
+        // Nobody called for it, so nobody is told.
+        Kind::Retire => None,
         Kind::Rollback => deploy
             .state
             .plan
@@ -64,6 +66,8 @@ fn status(deploy: &Deploy, event: &Event) -> Option<(DeploymentState, String)> {
         },
         Event::Ended { outcome } => match outcome {
             Outcome::Promoted => DeploymentState::Success,
+            // It is nowhere to be seen, as was wanted.
+            Outcome::Shadowed => DeploymentState::Inactive,
             Outcome::RolledBack | Outcome::NoVerdict => DeploymentState::Failure,
             Outcome::Aborted => DeploymentState::Error,
             Outcome::Superseded => DeploymentState::Inactive,
@@ -77,7 +81,15 @@ fn status(deploy: &Deploy, event: &Event) -> Option<(DeploymentState, String)> {
         | Event::StepProgressed { .. }
         | Event::StepFinished { .. }
         | Event::StepFailed { .. }
-        | Event::AbortRequested { .. } => return None,
+        | Event::TargetHealthy { .. }
+        | Event::Held { .. }
+        | Event::Approved { .. }
+        | Event::Rejected { .. }
+        | Event::HoldExpired { .. }
+        | Event::PromoteRequested { .. }
+        | Event::Stalled { .. }
+        | Event::AbortRequested { .. }
+        | Event::SupersedeRequested { .. } => return None,
     };
     Some((told, description))
 }

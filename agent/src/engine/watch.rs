@@ -1,20 +1,20 @@
 //! The watch: a release is judged under the traffic of its users, and before
 //! that a request through the front door must be answered by it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cutover_plan::event::{Failure, FailureClass, Finding};
 use cutover_plan::id::ReleaseNumber;
-use cutover_plan::spec::OnNoVerdict;
 use cutover_plan::state::Running;
-use cutover_plan::step::{HealthCheck, WatchRule};
+use cutover_plan::step::{HealthCheck, WatchRule, WithoutVerdict};
 use cutover_plan::verdict::{self, Evidence, Verdict};
 use cutover_wire::statistics::{PoolStatistics, Statistics};
 use tokio::time::Instant;
 
 use super::observe::host_of;
-use super::steps::{Steps, casualty};
-use crate::containers::{Containers, HealthAnswer};
+use super::steps::{Done, Steps, casualty};
+use crate::containers::{Container, Containers, HealthAnswer};
 use crate::traffic::Traffic;
 
 /// How often the world is looked at: often enough to take a release back
@@ -35,7 +35,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         check: &HealthCheck,
         rule: &WatchRule,
         running: Option<Running>,
-    ) -> Result<Finding, Failure> {
+    ) -> Result<Done, Failure> {
         let spent = self.since(running);
         let begun = Instant::now();
         self.front_door(release, check).await?;
@@ -44,7 +44,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         // of the watch so far are left out with them: less data, never other.
         let mut counting = Counting::new(release, self.is_rollback());
         let mut evidence = Evidence::default();
-        let mut restarts = None;
+        let mut patients = Patients::default();
         let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
         loop {
             let listed = self.drivers.containers.list(self.lease.app());
@@ -64,21 +64,11 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                     Vec::new()
                 }
             };
-            let container = containers.iter().find(|one| one.release == release);
-            match container {
-                None if evidence.blind.is_some() => {}
-                None => evidence.casualty = Some(format!("the container of {release} is gone")),
-                Some(container) => {
-                    let restarts = *restarts.get_or_insert_with(|| self.restarts_before(container));
-                    evidence.casualty = casualty(container, restarts);
-                    match self.ask(container, check).await {
-                        HealthAnswer::Good => evidence.bad_answers = 0,
-                        HealthAnswer::Bad(answer) => {
-                            evidence.bad_answers += 1;
-                            evidence.bad_answer = Some(answer);
-                        }
-                    }
-                }
+            if evidence.blind.is_none() {
+                let of_release = containers.iter().filter(|one| one.release == release);
+                let of_release: Vec<_> = of_release.collect();
+                patients.visit(self, release, &of_release, check).await;
+                patients.tell(&mut evidence);
             }
             match self.drivers.traffic.statistics().await {
                 Ok(statistics) => {
@@ -86,20 +76,29 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 }
                 Err(error) => evidence.blind = Some(error.to_string()),
             }
-            counting.tell(&mut evidence);
+            counting.tell(rule.max_latency_p99, &mut evidence);
             match verdict::judge(rule, spent + begun.elapsed(), &evidence) {
                 None => {}
                 Some(Verdict::Bad { because, .. }) => {
                     let log = self.log_of(&containers, release).await;
                     return Err(Failure::new(FailureClass::Release, because).log(log));
                 }
-                Some(Verdict::NoVerdict { because, .. })
-                    if rule.on_no_verdict == OnNoVerdict::Rollback =>
-                {
-                    let hint = "lower watch.min_requests, lengthen watch.window, or set watch.on_no_verdict = \"promote\"";
-                    return Err(Failure::new(FailureClass::NoVerdict, because).hint(hint));
+                Some(verdict @ Verdict::NoVerdict { .. }) => match rule.without {
+                    WithoutVerdict::Abort | WithoutVerdict::Extend { .. } => {
+                        let hint = "lower watch.min_requests, lengthen watch.window, or set watch.on_no_verdict = \"promote\"";
+                        let because = verdict.because();
+                        return Err(Failure::new(FailureClass::NoVerdict, because).hint(hint));
+                    }
+                    WithoutVerdict::Hold { deadline } => {
+                        return Ok(self.held(verdict.because().to_owned(), deadline, None));
+                    }
+                    WithoutVerdict::Promote => {
+                        return Ok(Done::Found(Finding::Judged { verdict }));
+                    }
+                },
+                Some(verdict @ Verdict::Good { .. }) => {
+                    return Ok(Done::Found(Finding::Judged { verdict }));
                 }
-                Some(verdict) => return Ok(Finding::Judged { verdict }),
             }
             tokio::time::sleep(look).await;
         }
@@ -156,6 +155,61 @@ fn front_path<'a>(prefix: &'a str, health: &'a str) -> &'a str {
     }
 }
 
+/// The containers of the release that is watched, each with its health.
+#[derive(Default)]
+struct Patients(BTreeMap<String, Patient>);
+
+#[derive(Default)]
+struct Patient {
+    /// How often it had been started anew before.
+    restarts: Option<u32>,
+    casualty: Option<String>,
+    bad_answers: u32,
+    bad_answer: Option<String>,
+}
+
+impl Patients {
+    /// Looks at each that is there; one that was and is gone is a casualty.
+    async fn visit<C: Containers, T: Traffic, R: Send + Sync + 'static>(
+        &mut self,
+        steps: &Steps<C, T, R>,
+        release: ReleaseNumber,
+        there: &[&Container],
+        check: &HealthCheck,
+    ) {
+        if there.is_empty() && self.0.is_empty() {
+            self.0.insert(release.to_string(), Patient::default());
+        }
+        for (name, patient) in &mut self.0 {
+            if !there.iter().any(|one| one.name == *name) {
+                patient.casualty = Some(format!("the container of {release} is gone"));
+            }
+        }
+        for container in there {
+            let patient = self.0.entry(container.name.clone()).or_default();
+            let before = || steps.restarts_before(container);
+            let restarts = *patient.restarts.get_or_insert_with(before);
+            patient.casualty = casualty(container, restarts);
+            match steps.ask(container, check).await {
+                HealthAnswer::Good => patient.bad_answers = 0,
+                HealthAnswer::Bad(answer) => {
+                    patient.bad_answers += 1;
+                    patient.bad_answer = Some(answer);
+                }
+            }
+        }
+    }
+
+    /// The worst of all.
+    fn tell(&self, evidence: &mut Evidence) {
+        let all = self.0.values();
+        evidence.casualty = all.clone().find_map(|one| one.casualty.clone());
+        let worst = all.max_by_key(|one| one.bad_answers);
+        evidence.bad_answers = worst.map_or(0, |one| one.bad_answers);
+        evidence.bad_answer = worst.and_then(|one| one.bad_answer.clone());
+    }
+}
+
 /// Adds up the counts of a release's pool, over restarts of the proxy, whose
 /// counts begin at zero.
 struct Counting {
@@ -190,17 +244,16 @@ impl Counting {
         self.last = Some((statistics.instance.clone(), now));
     }
 
-    fn tell(&self, evidence: &mut Evidence) {
+    fn tell(&self, bound: Option<Duration>, evidence: &mut Evidence) {
         evidence.requests = self.sum.finished();
         evidence.errors = self.sum.server_errors + self.sum.failed;
-        evidence.latency_p99_micros = self.sum.latency.quantile(990);
+        let micros = |bound: Duration| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
+        evidence.slow = bound.map_or(0, |bound| self.sum.latency.above(micros(bound)));
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
 
     fn told(instance: &str, succeeded: u64, failed: u64) -> Statistics {
@@ -222,7 +275,7 @@ mod tests {
             .iter()
             .for_each(|statistics| counting.take("shop", statistics));
         let mut evidence = Evidence::default();
-        counting.tell(&mut evidence);
+        counting.tell(None, &mut evidence);
         assert_eq!((evidence.requests, evidence.errors), expected);
     }
 

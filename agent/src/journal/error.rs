@@ -105,8 +105,8 @@ pub enum JournalError {
     /// The deploy has ended already.
     #[error("the deploy {0} has ended and gets no more events")]
     Ended(DeployId),
-    /// The app has a deploy that has not ended.
-    #[error("the app {0} has a deploy that has not ended")]
+    /// The app has as many deploys that have not ended as it may have.
+    #[error("the app {0} has three deploys that have not ended")]
     Unfinished(AppName),
     /// A deploy begins with [`cutover_plan::event::Event::Accepted`] and has it once.
     #[error("the deploy {0} can begin with the event accepted, and with no other")]

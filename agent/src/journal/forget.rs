@@ -10,7 +10,7 @@ use super::{Journal, JournalError};
 const FORGETTABLE: &str = "
 SELECT deploy FROM (
     SELECT deploy, ended_at,
-        row_number() OVER (PARTITION BY app ORDER BY ended_at DESC, deploy DESC) AS place
+        row_number() OVER (PARTITION BY app, called ORDER BY ended_at DESC, deploy DESC) AS place
     FROM deploys WHERE ended_at IS NOT NULL
 ) AS ended
 WHERE place > ?1 AND ended_at < ?2 AND NOT EXISTS (

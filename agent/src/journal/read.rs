@@ -26,15 +26,16 @@ impl Journal {
         self.find_deploy("deploy = ?", id.as_str())
     }
 
-    /// The one deploy of the app that has not ended.
-    pub fn unfinished(&self, app: &AppName) -> Result<Option<DeployRecord>, JournalError> {
-        self.find_deploy("app = ? AND ended_at IS NULL", app.as_str())
+    /// The deploys of the app that have not ended, oldest first.
+    pub fn unfinished(&self, app: &AppName) -> Result<Vec<DeployRecord>, JournalError> {
+        let which = "app = ? AND ended_at IS NULL ORDER BY accepted_at, deploy";
+        self.find_deploys(which, app.as_str())
     }
 
-    /// The deploy of the app that ended last.
+    /// The deploy of the app that ended last, of those that somebody called for.
     pub fn last_ended(&self, app: &AppName) -> Result<Option<DeployRecord>, JournalError> {
         // By id within the same instant: ids sort by time.
-        let newest = "app = ? AND ended_at IS NOT NULL ORDER BY ended_at DESC, deploy DESC LIMIT 1";
+        let newest = "app = ? AND ended_at IS NOT NULL AND called ORDER BY ended_at DESC, deploy DESC LIMIT 1";
         self.find_deploy(newest, app.as_str())
     }
 
@@ -108,15 +109,22 @@ impl Journal {
     }
 
     fn find_deploy(&self, which: &str, key: &str) -> Result<Option<DeployRecord>, JournalError> {
+        Ok(self.find_deploys(which, key)?.into_iter().next())
+    }
+
+    fn find_deploys(&self, which: &str, key: &str) -> Result<Vec<DeployRecord>, JournalError> {
         let query =
             format!("SELECT deploy, app, source, accepted_at, ended_at FROM deploys WHERE {which}");
-        let found = self
-            .store()
-            .connection
-            .prepare_cached(&query)
-            .and_then(|mut query| query.query_row([key], DeployRow::read).optional())
-            .map_err(JournalError::read("a deploy"))?;
-        found.map(DeployRow::understand).transpose()
+        let read = JournalError::read("a deploy");
+        let found: Vec<DeployRow> = {
+            let store = self.store();
+            let mut query = store.connection.prepare_cached(&query).map_err(&read)?;
+            query
+                .query_map([key], DeployRow::read)
+                .and_then(Iterator::collect)
+                .map_err(&read)?
+        };
+        found.into_iter().map(DeployRow::understand).collect()
     }
 }
 

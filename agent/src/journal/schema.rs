@@ -13,7 +13,8 @@ use super::JournalError;
 const FORMAT: i64 = STEPS.len() as i64;
 
 /// Each brings a file from the format of its index to the next.
-const STEPS: [&str; 1] = [r"
+const STEPS: [&str; 2] = [
+    r"
 CREATE TABLE deploys (
     deploy TEXT PRIMARY KEY,
     app TEXT NOT NULL,
@@ -71,7 +72,19 @@ CREATE TABLE outbox (
 ) STRICT;
 CREATE INDEX outbox_of_deploy ON outbox (deploy);
 CREATE INDEX undelivered ON outbox (repository, environment, id) WHERE settled_at IS NULL;
-"];
+",
+    // A newer call may wait for the end of a deploy, and the agent retires what
+    // has stood by for its time without being called.
+    r"
+DROP INDEX unfinished;
+CREATE INDEX unfinished ON deploys (app, accepted_at, deploy) WHERE ended_at IS NULL;
+CREATE TRIGGER deploys_wait BEFORE INSERT ON deploys
+WHEN (SELECT count(*) FROM deploys WHERE app = NEW.app AND ended_at IS NULL) >= 3 BEGIN
+    SELECT raise(ABORT, 'an app has at most three deploys that have not ended');
+END;
+ALTER TABLE deploys ADD COLUMN called INTEGER NOT NULL DEFAULT 1 CHECK (called IN (0, 1));
+",
+];
 
 /// Refuses a file of a newer agent, and one that does not hold what was written.
 pub(super) fn check(connection: &Connection, path: &Path) -> Result<(), JournalError> {

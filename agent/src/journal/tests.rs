@@ -19,6 +19,7 @@ fn accepted(app: &str) -> Event {
         kind: Kind::Deploy,
         image: None,
         by: None,
+        window_override: None,
     }
 }
 
@@ -35,7 +36,7 @@ fn journal_with_a_deploy() -> Journal {
     let journal = Journal::in_memory().unwrap();
     journal
         .accept(
-            "c1",
+            Some("c1"),
             &id(1),
             at(1),
             &accepted("shop"),
@@ -77,7 +78,7 @@ fn a_full_disk_leaves_nothing_half_and_does_not_latch() {
         ..Source::default()
     };
     journal
-        .accept("c2", &id(2), at(2), &accepted, &source, &[])
+        .accept(Some("c2"), &id(2), at(2), &accepted, &source, &[])
         .unwrap_err();
     assert_eq!(counts(&journal), before);
     assert_eq!(journal.find_call("c2").unwrap(), None);
@@ -141,8 +142,11 @@ fn the_schema_holds_the_rules_of_events() {
     let journal = journal_with_a_deploy();
     check(&journal, "UPDATE events SET at = 0", "never changed");
     check(&journal, "DELETE FROM events", "never deleted");
-    let second = "INSERT INTO deploys VALUES ('d', 'shop', '{}', 0, NULL)";
-    check(&journal, second, "UNIQUE");
+    let another =
+        |id: &str| format!("INSERT INTO deploys VALUES ('{id}', 'shop', '{{}}', 0, NULL, 1)");
+    run(&journal, &another("d2")).unwrap();
+    run(&journal, &another("d3")).unwrap();
+    check(&journal, &another("d4"), "at most three");
     journal
         .append(&id(1), at(2), &ended(), &Releases::default(), &[])
         .unwrap();

@@ -13,10 +13,13 @@ use super::read::{id_of, nanoseconds, unsigned};
 use super::{Acceptance, Journal, JournalError, Record, Store};
 use crate::forge::Message;
 
+/// One runs, one waits, and one is about to take the place of that.
+const MOST_UNFINISHED: i64 = 3;
+
 impl Record for Journal {
     fn accept(
         &self,
-        call: &str,
+        call: Option<&str>,
         deploy: &DeployId,
         at: Timestamp,
         event: &Event,
@@ -31,27 +34,33 @@ impl Record for Journal {
         let rows = Rows::new(what, at, event, messages)?;
         let acceptance =
             self.store().transact(what, |transaction| {
-                let known: Option<String> = transaction
-                    .prepare_cached("SELECT deploy FROM calls WHERE call = ?")?
-                    .query_row([call], |row| row.get(0))
-                    .optional()?;
-                if let Some(known) = known {
-                    return Ok(id_of("calls", call, &known).map(Acceptance::Replay));
+                if let Some(call) = call {
+                    let known: Option<String> = transaction
+                        .prepare_cached("SELECT deploy FROM calls WHERE call = ?")?
+                        .query_row([call], |row| row.get(0))
+                        .optional()?;
+                    if let Some(known) = known {
+                        return Ok(id_of("calls", call, &known).map(Acceptance::Replay));
+                    }
                 }
-                let busy = transaction
-                    .prepare_cached("SELECT 1 FROM deploys WHERE app = ? AND ended_at IS NULL")?
-                    .exists([app.as_str()])?;
-                if busy {
+                let unfinished: i64 = transaction
+                    .prepare_cached(
+                        "SELECT count(*) FROM deploys WHERE app = ? AND ended_at IS NULL",
+                    )?
+                    .query_row([app.as_str()], |row| row.get(0))?;
+                if unfinished >= MOST_UNFINISHED {
                     return Ok(Err(JournalError::Unfinished(app.clone())));
                 }
                 transaction
                 .prepare_cached(
-                    "INSERT INTO deploys (deploy, app, source, accepted_at) VALUES (?, ?, ?, ?)",
+                    "INSERT INTO deploys (deploy, app, source, accepted_at, called) VALUES (?, ?, ?, ?, ?)",
                 )?
-                .execute(params![deploy.as_str(), app.as_str(), from, nanoseconds(at)])?;
-                transaction
-                    .prepare_cached("INSERT INTO calls (call, deploy, at) VALUES (?, ?, ?)")?
-                    .execute(params![call, deploy.as_str(), nanoseconds(at)])?;
+                .execute(params![deploy.as_str(), app.as_str(), from, nanoseconds(at), call.is_some()])?;
+                if let Some(call) = call {
+                    transaction
+                        .prepare_cached("INSERT INTO calls (call, deploy, at) VALUES (?, ?, ?)")?
+                        .execute(params![call, deploy.as_str(), nanoseconds(at)])?;
+                }
                 Ok(Ok(Acceptance::New(rows.insert(transaction, deploy)?)))
             })?;
         if let Acceptance::New(seq) = acceptance {

@@ -47,9 +47,10 @@ fn add(journal: &Journal, number: u8, messages: &[Message]) {
         kind: Kind::Deploy,
         image: None,
         by: None,
+        window_override: None,
     };
     let accepted = journal.accept(
-        deploy.as_str(),
+        Some(deploy.as_str()),
         &deploy,
         Timestamp::UNIX_EPOCH,
         &event,

@@ -10,14 +10,13 @@ use cutover_plan::spec::Bytes;
 use cutover_tests::host::host;
 use cutover_tests::wait::eventually;
 
-use crate::orders::{DEADLINE, engine, only, started};
+use crate::orders::{DEADLINE, engine, only, question, started};
 use crate::stub::{self, Says};
 
 /// Asks a container that listens at `address`.
 async fn asked(container: &Container, path: &str) -> HealthAnswer {
-    let timeout = Duration::from_millis(500);
     engine()
-        .ask(container, path, "shop.test", timeout)
+        .ask(container, &question(path), "shop.test")
         .await
         .unwrap()
 }

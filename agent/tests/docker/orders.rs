@@ -1,11 +1,13 @@
 //! Orders of test apps, and the engine of the test host.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cutover_agent::containers::{Container, Containers as _, StartOrder};
 use cutover_agent::docker::Docker;
-use cutover_plan::id::{DeployId, ImageReference, ReleaseNumber, Slot};
-use cutover_plan::spec::{Environment, RunSpec};
+use cutover_plan::id::{DeployId, ImageReference, ReleaseNumber, Replica, Slot};
+use cutover_plan::spec::{Bytes, DockerHealth, Environment, Logging, RunSpec};
+use cutover_plan::step::HealthCheck;
 use cutover_tests::host::host;
 use cutover_tests::image;
 
@@ -17,6 +19,17 @@ pub(crate) fn engine() -> Docker {
     host();
     let address = std::env::var("DOCKER_HOST").unwrap();
     Docker::connect(Some(&address)).unwrap()
+}
+
+/// A question for `path`, of which the engine is not asked.
+pub(crate) fn question(path: &str) -> HealthCheck {
+    HealthCheck {
+        path: path.to_owned(),
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_millis(500),
+        successes: 1,
+        docker: DockerHealth::Ignore,
+    }
 }
 
 /// The `number`th deploy.
@@ -31,17 +44,32 @@ pub(crate) fn order(app: &str, image: ImageReference) -> StartOrder {
         deploy: deploy(1),
         release: ReleaseNumber(1),
         slot: Slot::Blue,
-        replica: 0,
+        replica: Replica(0),
         image,
         run: RunSpec {
             port: 8080,
             env: Environment::default(),
             env_file: None,
             volumes: Vec::new(),
+            tmpfs: Vec::new(),
+            user: None,
+            read_only: false,
+            command: None,
+            entrypoint: None,
+            labels: BTreeMap::new(),
             memory: None,
             cpus: None,
             pids: None,
+            ulimits: BTreeMap::new(),
+            stop_signal: None,
             stop_grace: Duration::from_secs(1),
+            logging: Logging {
+                max_size: Bytes(10_000_000),
+                max_files: 3,
+            },
+            networks: BTreeSet::new(),
+            extra_hosts: Vec::new(),
+            docker_health: DockerHealth::Ignore,
         },
     }
 }

@@ -152,9 +152,10 @@ fn accept(journal: &Journal, call: &str, number: u64) -> Option<DeployId> {
         kind: Kind::Rollback,
         image: None,
         by: None,
+        window_override: None,
     };
     let new = id(number);
-    match journal.accept(call, &new, now(), &event, &Source::default(), &[]) {
+    match journal.accept(Some(call), &new, now(), &event, &Source::default(), &[]) {
         Ok(Acceptance::New(_)) => Some(new),
         Ok(Acceptance::Replay(first)) => Some(first),
         Err(_) => None,

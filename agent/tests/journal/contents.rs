@@ -24,10 +24,7 @@ fn what_was_written_is_read_after_reopening() {
     };
     let second = append(&journal, 1, 5, &aborted("ada"), &[]);
     assert!(second > first);
-    assert_eq!(
-        journal.unfinished(&app("shop")).unwrap().unwrap().deploy,
-        id(1)
-    );
+    assert_eq!(journal.unfinished(&app("shop")).unwrap()[0].deploy, id(1));
     assert_eq!(journal.last_ended(&app("shop")).unwrap(), None);
     let releases = Releases {
         last: Some(cutover_plan::id::ReleaseNumber(9)),
@@ -44,7 +41,7 @@ fn what_was_written_is_read_after_reopening() {
     assert_eq!(texts, [&accepted("shop"), &aborted("ada"), &ended()]);
     assert_eq!(events[1].at, at(5));
     assert_eq!(journal.events(&id(1), first, 1).unwrap(), events[1..2]);
-    assert_eq!(journal.unfinished(&app("shop")).unwrap(), None);
+    assert_eq!(journal.unfinished(&app("shop")).unwrap(), Vec::new());
     let record = journal.last_ended(&app("shop")).unwrap().unwrap();
     assert_eq!(record, journal.deploy(&id(1)).unwrap().unwrap());
     assert_eq!(record.source.actor.as_deref(), Some("ada"));
@@ -65,7 +62,7 @@ fn a_known_call_is_answered_with_its_first_deploy_and_writes_nothing() {
     let changes = journal.changes();
     let again = journal
         .accept(
-            "call-1",
+            Some("call-1"),
             &id(2),
             at(9),
             &accepted("other"),
@@ -93,16 +90,26 @@ fn events_that_have_no_place_are_refused() {
         write(1, &accepted("shop")),
         Err(JournalError::Misplaced(_))
     ));
-    let second = journal.accept(
-        "call-2",
+    // One that runs, one that waits, and one that takes its place.
+    accept(&journal, 4, "shop", &[]);
+    accept(&journal, 5, "shop", &[]);
+    let fourth = journal.accept(
+        Some("call-2"),
         &id(2),
         at(9),
         &accepted("shop"),
         &Source::default(),
         &[],
     );
-    assert!(matches!(second, Err(JournalError::Unfinished(_))));
-    let headless = journal.accept("call-3", &id(3), at(9), &ended(), &Source::default(), &[]);
+    assert!(matches!(fourth, Err(JournalError::Unfinished(_))));
+    let headless = journal.accept(
+        Some("call-3"),
+        &id(3),
+        at(9),
+        &ended(),
+        &Source::default(),
+        &[],
+    );
     assert!(matches!(headless, Err(JournalError::Misplaced(_))));
     write(1, &ended()).unwrap();
     assert!(matches!(

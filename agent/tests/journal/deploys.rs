@@ -28,6 +28,7 @@ pub(crate) fn accepted(name: &str) -> Event {
         kind: Kind::Deploy,
         image: None,
         by: Some("ada".to_owned()),
+        window_override: None,
     }
 }
 
@@ -67,7 +68,14 @@ pub(crate) fn accept(
         ..Source::default()
     };
     journal
-        .accept(&call, &id(number), when, &accepted(name), &source, messages)
+        .accept(
+            Some(&call),
+            &id(number),
+            when,
+            &accepted(name),
+            &source,
+            messages,
+        )
         .unwrap()
 }
 

@@ -6,6 +6,7 @@
 
 use std::fmt::Write as _;
 
+use cutover_plan::outcome::Outcome;
 use cutover_wire::agent::DeployView;
 
 use crate::duration::render;
@@ -42,9 +43,7 @@ pub(super) fn outputs(ending: &Ending, delimiter: impl Fn() -> String) -> String
 /// The summary of the step, in Markdown.
 pub(super) fn summary(ending: &Ending) -> String {
     let mark = match &ending.end {
-        End::Known(cutover_plan::outcome::Outcome::Promoted) | End::Detached | End::Answered => {
-            "✅"
-        }
+        End::Known(Outcome::Promoted | Outcome::Shadowed) | End::Detached | End::Answered => "✅",
         End::Known(_) | End::Unknown(_) => "❌",
     };
     let mut text = format!(
@@ -131,7 +130,6 @@ mod tests {
     use std::time::Duration;
 
     use cutover_plan::id::{DeployId, ReleaseNumber};
-    use cutover_plan::outcome::Outcome;
     use cutover_wire::exit::Exit;
 
     use crate::ending::Verb;

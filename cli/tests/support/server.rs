@@ -289,6 +289,7 @@ impl Call<'_> {
             deploying: own()
                 .find(|deploy| !over(deploy))
                 .map(|deploy| deploy.view.clone()),
+            waiting: None,
             last: own().rfind(over).map(|deploy| deploy.view.clone()),
         }
     }

@@ -130,6 +130,44 @@ impl fmt::Display for Rate {
     }
 }
 
+/// A share of an app's clients in ten-thousandths: what the proxy splits by.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(transparent)]
+pub struct Weight(pub u16);
+
+impl Weight {
+    /// All clients.
+    pub const FULL: Self = Self(10_000);
+
+    /// Reads a percentage without its sign, in steps of a hundredth: `5`, `0.25`, `100`.
+    pub fn parse(text: &str) -> Result<Self, ParseQuantityError> {
+        let refuse = |fault| ParseQuantityError {
+            fault,
+            hint: "write 5 or 0.25, in percent",
+        };
+        let number = thousandths(text).filter(|number| number % 10 == 0);
+        let number = number.ok_or(refuse("is not a percentage with at most two decimals"))?;
+        match u16::try_from(number / 10) {
+            Ok(weight) if weight <= Self::FULL.0 => Ok(Self(weight)),
+            _ => Err(refuse("is more than 100")),
+        }
+    }
+
+    /// What is left beside it.
+    pub fn rest(self) -> Self {
+        Self(Self::FULL.0.saturating_sub(self.0))
+    }
+}
+
+impl fmt::Display for Weight {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_thousandths(f, u32::from(self.0) * 10)?;
+        f.write_str("%")
+    }
+}
+
 /// Reads a plain decimal number without sign or exponent, exactly.
 fn thousandths(text: &str) -> Option<u64> {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());

@@ -168,6 +168,16 @@ pub fn read<T>(
     value.filter(|_| mistakes.is_empty()).ok_or(mistakes)
 }
 
+/// The keys that `root` asks for while it reads `text`; those of a table that
+/// is absent are not among them, where its absence means something of its own.
+#[cfg(test)]
+pub(super) fn keys<T>(text: &str, root: impl FnOnce(&mut Table<'_>) -> Option<T>) -> Known {
+    let notes = Notes::default();
+    let (document, _) = DeTable::parse_recoverable(text);
+    Table::new(&notes, Rc::from(""), 0, false, document.get_ref()).read(root);
+    notes.known.into_inner()
+}
+
 fn is_duplicate(error: &Error) -> bool {
     error.message() == "duplicate key"
 }
@@ -191,7 +201,7 @@ struct Notes {
 }
 
 /// The keys that were asked for, by the path of their table.
-type Known = BTreeMap<Rc<str>, BTreeSet<&'static str>>;
+pub(super) type Known = BTreeMap<Rc<str>, BTreeSet<&'static str>>;
 
 /// A mistake by its offset in the text.
 struct Note {

@@ -53,6 +53,17 @@ pub struct Running {
     pub since: Timestamp,
 }
 
+/// What a deploy waits for a person for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// The step that asks.
+    pub at: Cursor,
+    /// How long the person has.
+    pub until: Timestamp,
+    /// What the person should know.
+    pub because: String,
+}
+
 /// What the engine does next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next<'a> {
@@ -66,6 +77,13 @@ pub enum Next<'a> {
         step: &'a Step,
         /// Which try this is, from 1.
         attempt: u32,
+    },
+    /// Wait for a person, and write down when nobody came in time.
+    Wait {
+        /// The step that asks.
+        at: Cursor,
+        /// How long.
+        until: Timestamp,
     },
     /// Write down that this step failed: it was tried too often.
     GiveUp {

@@ -15,16 +15,15 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::sequential::{Likelihood, Part, TwoArms, over_limit};
-use super::{Counts, Figures, LOOK_ON, Lack, MAX_BAD_ANSWERS, Test, Verdict, ill};
+use super::{Counts, Figures, LOOK_ON, Lack, MAX_BAD_ANSWERS, SLOW_SHARE, Test, Verdict, ill};
 use crate::id::ReleaseNumber;
-use crate::spec::{OnNoVerdict, Rate, render_duration};
-use crate::step::{millis, optional_millis};
+use crate::spec::{Rate, render_duration};
+use crate::step::{WatchRule, WithoutVerdict};
 
 /// What makes a new release bad beside the old one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CanaryRule {
     /// How long a stage lasts, at least.
-    #[serde(with = "millis")]
     pub bake: Duration,
     /// Requests of the new release below which its rates are not judged; for a
     /// good verdict, requests of the stage.
@@ -32,16 +31,33 @@ pub struct CanaryRule {
     /// The share of requests that it may fail, however the old one does.
     pub max_error_rate: Rate,
     /// What at most one in a hundred answers may take longer than.
-    #[serde(with = "optional_millis")]
     pub max_latency_p99: Option<Duration>,
     /// How much more often than the old one it must fail to be bad, in
     /// hundred-thousandths of all requests.
     pub min_difference: Rate,
-    /// What happens without a verdict.
-    pub on_no_verdict: OnNoVerdict,
+    /// Until when a stage without a verdict goes on.
+    pub extend_to: Option<Duration>,
 }
 
 impl CanaryRule {
+    /// What a watch asks of a comparison; none where it compares nothing.
+    pub fn of(rule: &WatchRule) -> Option<Self> {
+        let beside = rule.beside?;
+        Some(Self {
+            bake: rule.window,
+            min_requests: rule.min_requests,
+            max_error_rate: rule.max_error_rate,
+            max_latency_p99: rule.max_latency_p99,
+            min_difference: beside.min_difference,
+            extend_to: match rule.without {
+                WithoutVerdict::Extend { to } => Some(to),
+                WithoutVerdict::Promote | WithoutVerdict::Abort | WithoutVerdict::Hold { .. } => {
+                    None
+                }
+            },
+        })
+    }
+
     /// Fifty requests without an error still leave 6 % possible; fewer say nothing.
     pub const DEFAULT_MIN_REQUESTS: u64 = 50;
     /// 0.2 %: what is less no user notices and no test finds in a deploy.
@@ -70,9 +86,6 @@ pub const MAX_RUN: u64 = 10;
 /// 5 % passes for one within 1 % of fifty requests one time in thirteen, of a
 /// thousand never.
 const KNOWN_BY: u128 = 10;
-
-/// A p99 bound holds while at most one answer in a hundred is slower.
-const SLOW_SHARE: Rate = Rate(1_000);
 
 /// What one look saw.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +190,10 @@ impl Comparison {
             .or_else(|| match elapsed_in_stage < rule.bake {
                 true => None,
                 false => self.at_the_end(rule, elapsed_in_stage),
+            })
+            .filter(|verdict| {
+                let goes_on = rule.extend_to.is_some_and(|to| elapsed_in_stage < to);
+                !goes_on || !matches!(verdict, Verdict::NoVerdict { .. })
             })
     }
 
@@ -379,8 +396,7 @@ fn limit_of(
     broken: Likelihood,
     worse: Likelihood,
 ) -> Limit {
-    // A share within the limit is likeliest without a breach.
-    if !limit.is_exceeded_by(new.wrong, new.requests) || over_limit(limit, new) < broken {
+    if over_limit(limit, new) < broken {
         return Limit::Kept;
     }
     let alone = is_within(limit, old) || arms.likelihood() >= worse;

@@ -142,6 +142,7 @@ mod tests {
             interval: Duration::from_millis(400),
             timeout: Duration::from_secs(1),
             successes: 3,
+            docker: crate::spec::DockerHealth::Ignore,
         };
         let (deadline, left) = (Duration::from_secs(3), Duration::from_secs(2));
         let mut gate = Gate::new(ReleaseNumber(2), &health, deadline, left);
@@ -198,6 +199,7 @@ mod tests {
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             successes: 1,
+            docker: crate::spec::DockerHealth::Ignore,
         };
         let whole = Duration::from_secs(9);
         let mut gate = Gate::new(ReleaseNumber(2), &health, whole, whole);

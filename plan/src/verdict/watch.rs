@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, Figures, LOOK_ON, Lack, MAX_BAD_ANSWERS, Test, Verdict, ill};
+use super::{Counts, Figures, LOOK_ON, Lack, MAX_BAD_ANSWERS, SLOW_SHARE, Test, Verdict, ill};
 use crate::spec::{Rate, render_duration};
-use crate::step::WatchRule;
+use crate::step::{WatchRule, WithoutVerdict};
 
 /// What is known of a release under traffic, counted since the shift.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,8 +20,9 @@ pub struct Evidence {
     pub requests: u64,
     /// Those the release failed: answers of 500 and above, and none at all.
     pub errors: u64,
-    /// The 99th percentile of the time to the head of the answer.
-    pub latency_p99_micros: Option<u64>,
+    /// Those whose answer began later than the rule's bound, of that surely;
+    /// without a bound, none.
+    pub slow: u64,
     /// Why a container of it is no longer well: exited, restarted, out of memory.
     pub casualty: Option<String>,
     /// Bad health answers in a row, at the end.
@@ -43,7 +44,7 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
         new: Counts {
             requests,
             errors,
-            slow: 0,
+            slow: evidence.slow,
         },
         old: None,
         value,
@@ -76,24 +77,27 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
         return None;
     }
     // Latency is judged at the end: the first requests of a release are slow.
-    if let (true, Some(bound), Some(micros)) =
-        (enough, rule.max_latency_p99, evidence.latency_p99_micros)
+    // The 99th percentile is over its bound where more than one in a hundred is.
+    if let (true, Some(bound)) = (enough, rule.max_latency_p99)
+        && SLOW_SHARE.is_exceeded_by(evidence.slow, requests)
     {
-        let p99 = Duration::from_micros(micros);
-        if p99 > bound {
-            let because = format!(
-                "the 99th percentile of {requests} requests is {}, more than {}",
-                render_duration(p99),
-                render_duration(bound)
-            );
-            let bound = u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-            return bad(because, figures(Test::Latency, micros, bound));
-        }
+        let because = format!(
+            "{} of {requests} requests took longer than {}, more than {SLOW_SHARE}",
+            evidence.slow,
+            render_duration(bound)
+        );
+        let share = Rate::of(evidence.slow, requests).map_or(0, |rate| rate.0.into());
+        return bad(because, figures(Test::Latency, share, SLOW_SHARE.0.into()));
     }
     // Neither good nor unknown while it may be ill.
     if evidence.bad_answers > 0 {
         let over = elapsed >= rule.window.saturating_add(LOOK_ON);
         return if over { illness() } else { None };
+    }
+    // Too little to judge by: the app's file may give it more time.
+    let open = matches!(rule.without, WithoutVerdict::Extend { to } if elapsed < to);
+    if open && (evidence.blind.is_some() || !enough) {
+        return None;
     }
     let unknown = |because| {
         Some(Verdict::NoVerdict {
@@ -125,7 +129,6 @@ pub fn judge(rule: &WatchRule, elapsed: Duration, evidence: &Evidence) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::OnNoVerdict;
 
     fn rule() -> WatchRule {
         WatchRule {
@@ -133,14 +136,14 @@ mod tests {
             max_error_rate: Rate(1_000),
             max_latency_p99: Some(Duration::from_millis(800)),
             min_requests: 20,
-            on_no_verdict: OnNoVerdict::Promote,
+            without: WithoutVerdict::Promote,
+            beside: None,
         }
     }
 
     fn check(elapsed: u64, change: impl FnOnce(&mut Evidence), expected: &str) {
         let mut evidence = Evidence {
             requests: 1_000,
-            latency_p99_micros: Some(5_000),
             ..Evidence::default()
         };
         change(&mut evidence);
@@ -184,11 +187,12 @@ mod tests {
             |e| e.requests = 0,
             "none: 0 requests in 1m, a judgement needs 20",
         );
-        check(10, |e| e.latency_p99_micros = Some(900_000), "open");
+        check(60, |e| e.slow = 10, "good: 0 of 1000 requests failed in 1m");
+        check(10, |e| e.slow = 11, "open");
         check(
             60,
-            |e| e.latency_p99_micros = Some(900_000),
-            "bad: the 99th percentile of 1000 requests is 900ms, more than 800ms",
+            |e| e.slow = 11,
+            "bad: 11 of 1000 requests took longer than 800ms, more than 1%",
         );
         check(10, |e| e.bad_answers = 2, "open");
         check(
@@ -222,14 +226,36 @@ mod tests {
         );
         check(
             60,
-            |e| (e.latency_p99_micros, e.bad_answers) = (Some(900_000), 1),
-            "bad: the 99th percentile of 1000 requests is 900ms, more than 800ms",
+            |e| (e.slow, e.bad_answers) = (11, 1),
+            "bad: 11 of 1000 requests took longer than 800ms, more than 1%",
         );
         check(
             60,
             |e| e.blind = Some("the proxy did not answer".into()),
             "none: the proxy did not answer",
         );
+    }
+
+    #[test]
+    fn a_watch_that_may_be_extended_goes_on_until_there_is_enough() {
+        let rule = WatchRule {
+            without: WithoutVerdict::Extend {
+                to: Duration::from_secs(180),
+            },
+            ..rule()
+        };
+        let judged = |elapsed, requests| {
+            let evidence = Evidence {
+                requests,
+                ..Evidence::default()
+            };
+            judge(&rule, Duration::from_secs(elapsed), &evidence)
+        };
+        assert_eq!(judged(60, 19), None);
+        assert_eq!(judged(179, 19), None);
+        assert!(matches!(judged(60, 20), Some(Verdict::Good { .. })));
+        assert!(matches!(judged(90, 20), Some(Verdict::Good { .. })));
+        assert!(matches!(judged(180, 19), Some(Verdict::NoVerdict { .. })));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::Offset;
 
-/// Seconds of an hour of 60 minutes.
+/// Seconds of a minute.
 const MINUTE: i64 = 60;
 /// Seconds that a clock counts through in a day; a jump of it counts for nothing here.
 const DAY: i64 = 24 * 60 * MINUTE;

@@ -4,15 +4,19 @@
 use std::time::Duration;
 
 use cutover_plan::compile::Request;
-use cutover_plan::event::FailureClass;
+use cutover_plan::event::{FailureClass, Promotion};
 use cutover_plan::id::{ReleaseNumber, Slot};
 use cutover_plan::observed::Condition;
 use cutover_plan::release::{KnownRelease, Release, Standing};
-use cutover_plan::spec::{AppSpec, OnNoVerdict};
+use cutover_plan::spec::{
+    self, AppSpec, ApprovalSpec, ApprovedBefore, HookSpec, HooksSpec, Matching, OnNoVerdict,
+    OnTimeout, PreviewSpec, RollingSpec, Rule, Subject, Then, Weight,
+};
+use cutover_plan::traffic::Traffic;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
-use proptest::sample::select;
+use proptest::sample::{select, subsequence};
 
 use crate::host::{Fate, Host, image, reference, spec};
 
@@ -35,14 +39,20 @@ pub(crate) fn fates() -> impl Strategy<Value = Vec<Fate>> {
         FailureClass::NoVerdict,
     ]);
     let fate = prop_oneof![
-        12 => Just(Fate::Done),
+        18 => Just(Fate::Done),
         1 => class.clone().prop_map(Fate::Fails),
         1 => class.prop_map(Fate::FailsLate),
         1 => Just(Fate::Aborted),
+        1 => Just(Fate::Superseded),
+        1 => Just(Fate::Hurried(Promotion::Next)),
+        1 => Just(Fate::Hurried(Promotion::Full)),
+        1 => Just(Fate::Rejected),
+        1 => Just(Fate::Unanswered),
+        1 => Just(Fate::Stalled),
         1 => Just(Fate::Crash),
         1 => Just(Fate::Died),
     ];
-    vec(fate, 0..30)
+    vec(fate, 0..60)
 }
 
 pub(crate) fn host() -> impl Strategy<Value = Host> {
@@ -63,9 +73,9 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
     let known = vec((standing, 1..=IMAGES), 0..=KNOWN);
     // Two more than the journal knows: orphans.
     let there = vec(option::of((slot(), vec(condition(), 1..3))), KNOWN + 2);
-    let places = (any::<usize>(), any::<usize>());
+    let places = (any::<usize>(), any::<usize>(), 0..4_u8);
     let app = app_spec();
-    (app, known, there, places).prop_map(|(spec, known, there, (serving, standby))| {
+    (app, known, there, places).prop_map(|(spec, known, there, (serving, standby, split))| {
         let mut host = Host::new();
         host.spec = spec;
         let count = known.len();
@@ -90,7 +100,13 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
         };
         releases.serving = pick(serving);
         releases.standby = pick(standby).filter(|standby| Some(*standby) != releases.serving);
-        host.routed = releases.serving;
+        releases.traffic = releases.serving.map_or_else(Traffic::none, Traffic::all_to);
+        // Left by a way back that failed.
+        if let (0, Some(old), Some(new)) = (split, releases.serving, releases.standby) {
+            releases.traffic = Traffic::split(old, new, Weight(2_500));
+            releases.standby = None;
+        }
+        host.routed = releases.traffic.clone();
         for (number, place) in (1..).zip(there.into_iter().take(count + 2)) {
             let (slot, conditions) = place.unwrap_or((Slot::Blue, Vec::new()));
             for condition in conditions {
@@ -102,27 +118,141 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
 }
 
 fn app_spec() -> impl Strategy<Value = AppSpec> {
-    let millis = |from: u64, to: u64| (from..=to).prop_map(Duration::from_millis);
-    let hour = 3_600_000;
-    let policy = select(vec![OnNoVerdict::Promote, OnNoVerdict::Rollback]);
-    let waits = (
-        millis(1, hour),
-        millis(1, hour),
-        1..100_u32,
-        millis(1_000, 24 * hour),
-        millis(0, hour),
-        millis(0, 600_000),
-    );
-    (waits, policy).prop_map(|(waits, policy)| {
+    let parts = (waits(), takeover(), people());
+    parts.prop_map(|(waits, takeover, people)| {
         let mut spec = spec();
         let (deadline, timeout, successes, window, drain, grace) = waits;
         spec.health.deadline = deadline;
         spec.health.timeout = timeout;
         spec.health.successes = successes;
         spec.watch.window = window;
-        spec.watch.on_no_verdict = policy;
         spec.drain_deadline = drain;
         spec.run.stop_grace = grace;
+        let (strategy, replicas, batch, bake, weights, rules, then, standby) = takeover;
+        spec.strategy = strategy;
+        spec.replicas = replicas;
+        spec.rolling = RollingSpec { batch, bake };
+        spec.canary.weights = weights;
+        spec.canary.bake = Duration::from_secs(60);
+        spec.canary.rules = rules;
+        spec.shadow.then = then;
+        spec.standby = standby;
+        let (hooks, approval, preview, policy) = people;
+        let hook = |wanted: bool| {
+            wanted.then(|| HookSpec {
+                command: vec!["bin/hook".to_owned()],
+                timeout: Duration::from_secs(60),
+            })
+        };
+        let [
+            before_start,
+            before_shift,
+            after_shift,
+            after_success,
+            on_failure,
+        ] = hooks.map(hook);
+        spec.hooks = HooksSpec {
+            before_start,
+            before_shift,
+            after_shift,
+            after_success,
+            on_failure,
+        };
+        spec.approval = approval;
+        spec.preview = preview.then(|| PreviewSpec {
+            header: "cutover-preview".to_owned(),
+            secret_file: "/etc/cutover/preview".to_owned(),
+        });
+        spec.watch.on_no_verdict = policy;
         spec
     })
+}
+
+fn millis(from: u64, to: u64) -> impl Strategy<Value = Duration> {
+    (from..=to).prop_map(Duration::from_millis)
+}
+
+fn waits() -> impl Strategy<Value = (Duration, Duration, u32, Duration, Duration, Duration)> {
+    let hour = 3_600_000;
+    (
+        millis(1, hour),
+        millis(1, hour),
+        1..100_u32,
+        millis(1_000, 24 * hour),
+        millis(0, hour),
+        millis(0, 600_000),
+    )
+}
+
+type Takeover = (
+    spec::Strategy,
+    u16,
+    u16,
+    Duration,
+    Vec<Weight>,
+    Vec<Rule>,
+    Then,
+    Duration,
+);
+
+/// How the release takes over.
+fn takeover() -> impl Strategy<Value = Takeover> {
+    let weights = subsequence(vec![0, 1, 500, 2_500, 5_000, 9_999], 0..=6);
+    let stages = (weights, any::<bool>()).prop_map(|(weights, rules)| {
+        // A stage for nobody but those whom a rule sends needs a rule.
+        let weights = weights.into_iter().filter(|weight| rules || *weight > 0);
+        let weights: Vec<_> = weights.chain([10_000]).map(Weight).collect();
+        let rule = Rule {
+            all: vec![spec::Condition {
+                subject: Subject::Header("x-beta".to_owned()),
+                matching: Matching::Exact("1".to_owned()),
+            }],
+        };
+        (
+            weights,
+            rules.then_some(rule).into_iter().collect::<Vec<_>>(),
+        )
+    });
+    (
+        select(spec::Strategy::ALL.to_vec()),
+        1..=4_u16,
+        1..=3_u16,
+        select(vec![Duration::ZERO, Duration::from_secs(10)]),
+        stages,
+        select(vec![Then::Continue, Then::Stop]),
+        select(vec![Duration::ZERO, Duration::from_secs(600)]),
+    )
+        .prop_map(|(strategy, replicas, batch, bake, stages, then, standby)| {
+            let (weights, rules) = stages;
+            (
+                strategy, replicas, batch, bake, weights, rules, then, standby,
+            )
+        })
+}
+
+type People = ([bool; 5], Option<ApprovalSpec>, bool, OnNoVerdict);
+
+/// Where people have a say in it.
+fn people() -> impl Strategy<Value = People> {
+    let approval = (
+        select(vec![ApprovedBefore::Shift, ApprovedBefore::Full]),
+        select(vec![OnTimeout::Abort, OnTimeout::Promote]),
+    );
+    let approval = approval.prop_map(|(before, on_timeout)| ApprovalSpec {
+        before,
+        deadline: Duration::from_secs(3_600),
+        on_timeout,
+    });
+    let policies = vec![
+        OnNoVerdict::Promote,
+        OnNoVerdict::Abort,
+        OnNoVerdict::Extend,
+        OnNoVerdict::Hold,
+    ];
+    (
+        any::<[bool; 5]>(),
+        option::of(approval),
+        any::<bool>(),
+        select(policies),
+    )
 }

@@ -1,6 +1,7 @@
 //! What the compiler makes of a request, as a person reads it.
 
 mod rollback;
+mod strategies;
 
 use cutover_plan::compile::Request;
 use cutover_plan::event::FailureClass;
@@ -89,9 +90,9 @@ fn watch_tells_what_happens_without_a_verdict() {
         line.expect("a watch").to_owned()
     };
     assert_snapshot!(check(20, OnNoVerdict::Promote), @"  6. watch     v2 for 1m: at most 5% errors; with fewer than 20 requests it stays");
-    assert_snapshot!(check(500, OnNoVerdict::Rollback), @"  6. watch     v2 for 1m: at most 5% errors; with fewer than 500 requests it goes back, where there is a way back");
+    assert_snapshot!(check(500, OnNoVerdict::Abort), @"  6. watch     v2 for 1m: at most 5% errors; with fewer than 500 requests it goes back, where there is a way back");
     assert_snapshot!(check(1, OnNoVerdict::Promote), @"  6. watch     v2 for 1m: at most 5% errors; without a request it stays");
-    assert_snapshot!(check(0, OnNoVerdict::Rollback), @"  6. watch     v2 for 1m: at most 5% errors; without a request it goes back, where there is a way back");
+    assert_snapshot!(check(0, OnNoVerdict::Abort), @"  6. watch     v2 for 1m: at most 5% errors; without a request it goes back, where there is a way back");
 }
 
 #[test]
@@ -181,19 +182,24 @@ fn broken_serving_release_is_no_way_back() {
     host.set(2, Condition::Unhealthy);
     assert_snapshot!(check(&host, &image(3)), @r"
 shop: deploy v3 (image 3)
-v2 serves but does not answer: no way back to it
-  1. preflight engine, disk and memory
-  2. pull      image 3
-  3. drain     v1: wait up to 30s for its open requests
-  4. retire    v1: stop with 10s of grace, remove
-  5. start     v3 in blue
-  6. gate      v3 must answer GET / well 2 times in a row within 30s
-  7. shift     all new requests from v2 to v3
-  8. watch     v3 for 1m: at most 5% errors; with fewer than 20 requests it stays
-  9. drain     v2: wait up to 30s for its open requests
- 10. retire    v2: stop with 10s of grace, remove
- 11. prune     images of the app, all but 3
-if it goes bad, it stays: there is no better release
+what serves does not answer: v1 takes over until v3 is healthy
+  1. gate      v1 must answer GET / well 2 times in a row within 30s
+  2. shift     all new requests from v2 to v1
+  3. preflight engine, disk and memory
+  4. pull      image 3
+  5. drain     v2: wait up to 30s for its open requests
+  6. retire    v2: stop with 10s of grace, remove
+  7. start     v3 in green
+  8. gate      v3 must answer GET / well 2 times in a row within 30s
+  9. shift     all new requests from v1 to v3
+ 10. watch     v3 for 1m: at most 5% errors; with fewer than 20 requests it stays
+ 11. drain     v1: wait up to 30s for its open requests
+ 12. standby   v1 stays warm for a rollback
+ 13. prune     images of the app, all but 3
+if it goes bad, it is taken back:
+   - shift     all new requests from v3 to v1
+   - drain     v3: wait up to 30s for its open requests
+   - retire    v3: stop with 10s of grace, remove
 ");
 }
 
@@ -247,7 +253,7 @@ fn slots_alternate() {
     let mut slots = Vec::new();
     for number in 1..=4 {
         host.deploy(number);
-        let serving = host.routed.unwrap();
+        let serving = host.routed.sole().unwrap();
         slots.push(host.seen.slot_of(serving).unwrap());
     }
     let (blue, green) = (Slot::Blue, Slot::Green);
@@ -255,7 +261,7 @@ fn slots_alternate() {
     // A release that fails leaves the slot to the next.
     host.deploy_but(5, "gate", Fate::Fails(FailureClass::Release));
     host.deploy(6);
-    assert_eq!(host.seen.slot_of(host.routed.unwrap()), Some(blue));
+    assert_eq!(host.seen.slot_of(host.routed.sole().unwrap()), Some(blue));
 }
 
 /// The images that the plan keeps, by their numbers.
@@ -343,16 +349,18 @@ prune: Stay, -
     broken.set(2, Condition::Unhealthy);
     assert_snapshot!(check(&broken, &image(3)), @r"
 nothing: NeverCame, -
+gate: NeverCame, -
+shift: NeverCame, -
 preflight: NeverCame, -
 pull: NeverCame, -
 drain: NeverCame, -
 retire: NeverCame, -
 start: NeverCame, retire
 gate: NeverCame, retire
-shift: Stay, -
-watch: Stay, -
-drain: Stay, -
-retire: Stay, -
-prune: Stay, -
+shift: GoBack, shift drain retire
+watch: GoBack, shift drain retire
+drain: GoBack, shift drain retire
+standby: GoBack, shift drain retire
+prune: GoBack, shift drain retire
 ");
 }

@@ -83,7 +83,7 @@ fn deploy_over_a_broken_release_leaves_no_standby() {
     host.deploy(1);
     host.deploy(2);
     host.set(2, Condition::Stopped);
-    assert_snapshot!(check(&mut host, |h| h.deploy(3)), @"promoted: v3 serves, nobody stands by; run: v3; v1 proven, v2 proven, v3 proven");
+    assert_snapshot!(check(&mut host, |h| h.deploy(3)), @"promoted: v3 serves, v1 stands by; run: v1 v3; v1 proven, v2 proven, v3 proven");
 }
 
 /// Folds the events of one more deploy.

@@ -4,14 +4,18 @@
 use std::time::Duration;
 
 use cutover_plan::compile::{self, CompileError, Request};
-use cutover_plan::event::{Cursor, Event, Failure, FailureClass, Finding};
-use cutover_plan::id::{AppName, Digest, ImageReference, ReleaseNumber, Repository, Slot};
+use cutover_plan::event::{Cursor, Event, Failure, FailureClass, Finding, Promotion};
+use cutover_plan::id::{
+    AppName, DeployId, Digest, ImageReference, ReleaseNumber, Replica, Repository, Slot,
+};
 use cutover_plan::observed::{Condition, Observed, ObservedContainer};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::{Kind, Plan};
-use cutover_plan::spec::{self, AppSpec};
+use cutover_plan::spec::{self, AppSpec, Strategy};
 use cutover_plan::state::{DeployState, Next};
-use cutover_plan::step::Step;
+use cutover_plan::step::{SeenBy, Step};
+use cutover_plan::traffic::{Replicas, Traffic};
+use cutover_plan::verdict::{Figures, Verdict};
 use cutover_plan::{history, lint};
 use jiff::Timestamp;
 
@@ -26,6 +30,16 @@ pub(crate) enum Fate {
     FailsLate(FailureClass),
     /// A person aborts the deploy, where he still can, before anything of it was done.
     Aborted,
+    /// A newer deploy takes its place, where it still can.
+    Superseded,
+    /// A person does not wait for its end, where it bides its time.
+    Hurried(Promotion),
+    /// It waits for a person, where it can, who says no.
+    Rejected,
+    /// It waits for a person, where it can, and nobody comes.
+    Unanswered,
+    /// It gets no further until the deploy is late, where that counts.
+    Stalled,
     /// The agent dies after it was done, before it could write that down.
     Crash,
     /// The agent dies before anything of it was done.
@@ -40,7 +54,11 @@ pub(crate) struct Host {
     pub(crate) spec: AppSpec,
     pub(crate) seen: Observed,
     /// Where the proxy sends new requests.
-    pub(crate) routed: Option<ReleaseNumber>,
+    pub(crate) routed: Traffic,
+    /// Whether the proxy holds them.
+    pub(crate) parked: bool,
+    /// Whether a good release served when the deploy began.
+    began_good: bool,
 }
 
 /// A deploy that is over.
@@ -52,6 +70,26 @@ pub(crate) struct Told {
 }
 
 impl Told {
+    /// Whether the old release could not be started again on the way back.
+    pub(crate) fn is_stranded(&self) -> bool {
+        let mut state = DeployState::begin(&self.events[0]).expect("the first event");
+        let mut stranded = false;
+        for event in &self.events[1..] {
+            if let Event::StepFailed { at, .. } = event {
+                let back = matches!(at, Cursor::Back(_));
+                let step = state.step(*at);
+                stranded |= back
+                    && matches!(
+                        step,
+                        Some(Step::Start { .. } | Step::Gate { .. } | Step::Shift { .. })
+                    )
+                    && matches!(state.plan.as_deref(), Some(plan) if plan.strategy == Strategy::InPlace);
+            }
+            state = state.apply(event).expect("a legal event");
+        }
+        stranded
+    }
+
     /// The steps as they were begun, in the words of the vocabulary.
     pub(crate) fn steps(&self) -> String {
         let mut state = DeployState::begin(&self.events[0]).expect("the first event");
@@ -75,14 +113,20 @@ impl Host {
         Self {
             spec: spec(),
             seen: Observed::default(),
-            routed: None,
+            routed: Traffic::none(),
+            parked: false,
+            began_good: false,
         }
     }
 
     /// The plan of a request; every plan that these tests see is linted.
     pub(crate) fn plan(&self, request: &Request) -> Result<Plan, CompileError> {
-        let plan = compile::compile(&self.spec, &self.seen, request)?;
-        let violations = lint::lint(&plan, &self.seen);
+        let seen = Observed {
+            traffic: Some(self.routed.clone()),
+            ..self.seen.clone()
+        };
+        let plan = compile::compile(&self.spec, &seen, request)?;
+        let violations = lint::lint(&plan, &seen);
         assert!(violations.is_empty(), "{plan}{violations:#?}\n{self:#?}");
         Ok(plan)
     }
@@ -109,6 +153,7 @@ impl Host {
         request: &Request,
         mut fate: impl FnMut(Cursor, &Step) -> Fate,
     ) -> Told {
+        self.began_good = self.serves_good();
         let mut events = vec![accepted(request)];
         let mut state = DeployState::begin(&events[0]).expect("the first event");
         loop {
@@ -124,6 +169,7 @@ impl Host {
                         failure: Failure::new(FailureClass::Request, error.to_string()),
                     },
                 },
+                Next::Wait { until, .. } => Event::HoldExpired { time: until },
                 Next::GiveUp { at } => Event::StepFailed {
                     at,
                     failure: Failure::new(FailureClass::Host, "died too often"),
@@ -136,8 +182,10 @@ impl Host {
                     let fate = match &step {
                         // The step looks, and stops nobody who has users: a shift
                         // may have been done though its answer was lost.
-                        Step::Retire { release, .. }
-                            if matches!(at, Cursor::Back(_)) && self.routed == Some(*release) =>
+                        Step::Retire {
+                            release, replicas, ..
+                        } if matches!(at, Cursor::Back(_))
+                            && self.has_users(*release, replicas) =>
                         {
                             Fate::Fails(FailureClass::Host)
                         }
@@ -146,14 +194,36 @@ impl Host {
                     if matches!(fate, Fate::Done | Fate::FailsLate(_) | Fate::Crash) {
                         self.perform(&step);
                     }
-                    let abort = Event::AbortRequested { by: "ann".into() };
+                    // An approval ends by a word and not otherwise.
+                    let yes = || {
+                        let asks = matches!(step, Step::Approve { .. });
+                        let dies = matches!(
+                            fate,
+                            Fate::Crash | Fate::Died | Fate::Fails(_) | Fate::FailsLate(_)
+                        );
+                        (asks && !dies).then(|| self.said(&state, at, &step, Fate::Done))
+                    };
+                    let said = self.said(&state, at, &step, fate);
+                    let said = said.or_else(|| yes().flatten());
                     match fate {
-                        Fate::Aborted if state.clone().apply(&abort).is_ok() => abort,
-                        Fate::Aborted | Fate::Done => {
+                        _ if let Some(said) = said => {
+                            let (last, before) = said.split_last().expect("an event");
+                            for event in before {
+                                state = self.take(state, event.clone(), &mut events);
+                            }
+                            last.clone()
+                        }
+                        Fate::Done
+                        | Fate::Aborted
+                        | Fate::Superseded
+                        | Fate::Hurried(_)
+                        | Fate::Rejected
+                        | Fate::Unanswered
+                        | Fate::Stalled => {
                             self.perform(&step);
                             Event::StepFinished {
                                 at,
-                                finding: Finding::Done,
+                                finding: finding(&step),
                             }
                         }
                         Fate::Fails(class) | Fate::FailsLate(class) => Event::StepFailed {
@@ -173,6 +243,41 @@ impl Host {
         }
     }
 
+    /// What people say to a running step, if it may be said there.
+    fn said(&self, state: &DeployState, at: Cursor, step: &Step, fate: Fate) -> Option<Vec<Event>> {
+        let time = Timestamp::UNIX_EPOCH;
+        let until = Timestamp::MAX;
+        let by = "ann".to_owned();
+        let held = Event::Held {
+            at,
+            because: "a person should see it".to_owned(),
+            until,
+        };
+        let events = match fate {
+            Fate::Done if matches!(step, Step::Approve { .. }) => {
+                vec![held, Event::Approved { by, time }]
+            }
+            Fate::Rejected => vec![held, Event::Rejected { by, why: None }],
+            Fate::Unanswered => vec![held, Event::HoldExpired { time: until }],
+            Fate::Aborted => vec![Event::AbortRequested { by }],
+            Fate::Superseded => vec![Event::SupersedeRequested {
+                by: DeployId::new(1, [0; 10]),
+            }],
+            Fate::Hurried(how) => vec![Event::PromoteRequested { by, how, time }],
+            Fate::Stalled => vec![Event::Stalled {
+                time: state.progress_deadline()?,
+            }],
+            Fate::Done | Fate::Fails(_) | Fate::FailsLate(_) | Fate::Crash | Fate::Died => {
+                return None;
+            }
+        };
+        let mut state = state.clone();
+        for event in &events {
+            state = state.apply(event).ok()?;
+        }
+        Some(events)
+    }
+
     fn take(&mut self, state: DeployState, event: Event, events: &mut Vec<Event>) -> DeployState {
         history::fold(&mut self.seen.releases, &state, &event);
         let state = state.apply(&event).expect("a legal event");
@@ -181,32 +286,82 @@ impl Host {
     }
 
     /// What a step does to the world, in such a way that it can be done twice.
+    /// No step makes a third release live, or leaves the users of a good one alone.
     fn perform(&mut self, step: &Step) {
+        let live = self.seen.present().len();
+        self.perform_alone(step);
+        let now = self.seen.present().len();
+        assert!(now <= live.max(2), "{now} releases are live after {step}");
+        let nobody = self.routed.releases().is_empty();
+        assert!(
+            !nobody || self.parked || !self.began_good,
+            "nobody serves after {step}"
+        );
+    }
+
+    fn serves_good(&self) -> bool {
+        let mut serving = self.routed.releases().into_iter().peekable();
+        let known = |n: ReleaseNumber| self.seen.releases.find(n).is_some();
+        serving.peek().is_some() && serving.all(|n| known(n) && self.seen.is_healthy(n))
+    }
+
+    fn perform_alone(&mut self, step: &Step) {
         match step {
-            Step::Start { release, slot, .. } => {
-                let there = self.seen.containers.iter().any(|c| c.release == *release);
-                if !there {
-                    self.add(release.0, *slot, Condition::Healthy);
+            Step::Start {
+                release,
+                slot,
+                replicas,
+                ..
+            } => {
+                for replica in replicas {
+                    let mut all = self.seen.containers.iter();
+                    if !all.any(|c| c.release == *release && c.replica == *replica) {
+                        self.add_replica(release.0, *replica, *slot, Condition::Healthy);
+                    }
                 }
             }
             Step::Gate { release, .. } => assert!(self.seen.is_healthy(*release)),
+            Step::Park { .. } => self.parked = true,
             Step::Shift { to, .. } => {
-                if let Some(to) = to {
-                    assert!(self.runs(*to), "users are sent to {to}, which does not run");
+                for to in to.releases() {
+                    assert!(self.runs(to), "users are sent to {to}, which does not run");
                 }
-                self.routed = *to;
+                self.routed = to.clone();
+                self.parked = false;
             }
-            Step::Retire { release, .. } => {
-                assert_ne!(self.routed, Some(*release), "{release} has users");
-                self.seen.containers.retain(|c| c.release != *release);
+            Step::Retire {
+                release, replicas, ..
+            } => {
+                assert!(!self.has_users(*release, replicas), "{release} has users");
+                self.seen
+                    .containers
+                    .retain(|c| c.release != *release || !replicas.contains(c.replica));
             }
-            Step::Watch { release, .. } => assert_eq!(self.routed, Some(*release)),
-            Step::Standby { release } => assert!(self.runs(*release)),
+            Step::Watch { release, rule, .. } => {
+                let copies = rule.beside.is_some_and(|b| b.seen_by == SeenBy::Nobody);
+                assert!(copies || self.routed.reaches(*release));
+            }
+            Step::Standby { release, .. } => assert!(self.runs(*release)),
             Step::Preflight { .. }
             | Step::Pull { .. }
+            | Step::Hook { .. }
+            | Step::Preview { .. }
+            | Step::Mirror { .. }
+            | Step::Approve { .. }
             | Step::Drain { .. }
             | Step::Prune { .. } => {}
         }
+    }
+
+    /// Whether a container of these gets requests.
+    fn has_users(&self, release: ReleaseNumber, replicas: &Replicas) -> bool {
+        let mut these = self.seen.containers.iter();
+        let has = |c: &ObservedContainer| {
+            c.release == release
+                && replicas.contains(c.replica)
+                && self.routed.includes(release, c.replica)
+        };
+        !self.parked && these.any(has)
     }
 
     pub(crate) fn runs(&self, release: ReleaseNumber) -> bool {
@@ -214,10 +369,18 @@ impl Host {
         of_release.any(|c| c.condition != Condition::Stopped)
     }
 
+    /// One more container of a release.
     pub(crate) fn add(&mut self, release: u32, slot: Slot, condition: Condition) {
+        let there = self.seen.replicas_of(ReleaseNumber(release)).len();
+        let replica = Replica(u16::try_from(there).expect("a few"));
+        self.add_replica(release, replica, slot, condition);
+    }
+
+    fn add_replica(&mut self, release: u32, replica: Replica, slot: Slot, condition: Condition) {
         self.seen.containers.push(ObservedContainer {
-            id: format!("c{release}"),
+            id: format!("c{release}-{replica}"),
             release: ReleaseNumber(release),
+            replica,
             slot,
             condition,
         });
@@ -233,7 +396,7 @@ impl Host {
     /// Where the users are and what runs, in a line: `v2 serves, v1 stands by; v1 v2 run`.
     pub(crate) fn told(&self) -> String {
         let releases = &self.seen.releases;
-        assert_eq!(self.routed, releases.serving, "the journal knows the route");
+        assert_eq!(self.routed, releases.traffic, "the journal knows the route");
         let name = |number: Option<ReleaseNumber>| {
             number.map_or_else(|| "nobody".to_owned(), |number| number.to_string())
         };
@@ -252,6 +415,19 @@ impl Host {
     }
 }
 
+/// What a step finds where all is well.
+pub(crate) fn finding(step: &Step) -> Finding {
+    match step {
+        Step::Watch { .. } => Finding::Judged {
+            verdict: Verdict::Good {
+                because: "0 of 100 requests failed".to_owned(),
+                figures: Figures::default(),
+            },
+        },
+        _ => Finding::Done,
+    }
+}
+
 fn but(name: &str, fate: Fate) -> impl FnMut(Cursor, &Step) -> Fate {
     let name = name.to_owned();
     move |at, step| match at {
@@ -264,13 +440,14 @@ fn but(name: &str, fate: Fate) -> impl FnMut(Cursor, &Step) -> Fate {
 pub(crate) fn accepted(request: &Request) -> Event {
     let (kind, image) = match request {
         Request::Deploy { image, .. } => (Kind::Deploy, Some(image.clone())),
-        Request::Rollback => (Kind::Rollback, None),
+        Request::Rollback | Request::RetireStandby => (request.kind(), None),
     };
     Event::Accepted {
         app: app(),
         kind,
         image,
         by: None,
+        window_override: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! Each rule of the lint, broken once.
 
+mod strategies;
 mod users;
 
 use std::time::Duration;
@@ -10,6 +11,7 @@ use cutover_plan::lint::lint;
 use cutover_plan::observed::Condition;
 use cutover_plan::plan::{Plan, PlannedStep};
 use cutover_plan::step::{IfFails, Step, Undo};
+use cutover_plan::traffic::{Replicas, Traffic};
 use insta::assert_snapshot;
 
 use crate::host::{Host, image};
@@ -62,7 +64,11 @@ fn set(plan: &mut Plan, name: &str, change: impl FnOnce(&mut PlannedStep)) {
 
 fn retire(release: ReleaseNumber) -> PlannedStep {
     let grace = Duration::from_secs(10);
-    must(Step::Retire { release, grace })
+    must(Step::Retire {
+        release,
+        replicas: Replicas::All,
+        grace,
+    })
 }
 
 fn must(step: Step) -> PlannedStep {
@@ -140,6 +146,7 @@ invariant 2, step 6: v2 is stopped while requests go to it
 invariant 2, way back 1 from step 8: requests go to v2, which does not run
 invariant 2, way back 1 from step 9: requests go to v2, which does not run
 invariant 3, step 11: v2 cannot stand by: it does not run
+invariant 3, step 6: v2 is stopped, the last good release
 ");
 }
 
@@ -265,12 +272,12 @@ fn waits_without_an_end_or_of_no_time() {
             });
         })
     };
-    assert_eq!(gate(day), "");
-    assert_eq!(watch(day), "");
-    assert_snapshot!(gate(2 * day), @"invariant 10, step 6: gate has no sane deadline");
+    assert_eq!(gate(7 * day), "");
+    assert_eq!(watch(7 * day), "");
+    assert_snapshot!(gate(8 * day), @"invariant 10, step 6: gate has no sane deadline");
     assert_snapshot!(gate(Duration::ZERO), @"invariant 10, step 6: gate has no sane deadline");
     assert_snapshot!(gate(Duration::MAX), @"invariant 10, step 6: gate has no sane deadline");
-    assert_snapshot!(watch(2 * day), @"invariant 10, step 8: watch has no sane deadline");
+    assert_snapshot!(watch(8 * day), @"invariant 10, step 8: watch has no sane deadline");
     assert_snapshot!(watch(Duration::ZERO), @"invariant 10, step 8: watch has no sane deadline");
     assert_snapshot!(watch(Duration::MAX), @"invariant 10, step 8: watch has no sane deadline");
     let drain = third(|plan| {
@@ -297,8 +304,8 @@ fn shift_that_takes_requests_from_the_wrong_release() {
     let spoil = |plan: &mut Plan| {
         set(plan, "shift", |shift| {
             shift.step = Step::Shift {
-                to: Some(V3),
-                from: None,
+                to: Traffic::all_to(V3),
+                from: Traffic::none(),
             };
         });
     };
@@ -309,7 +316,10 @@ fn shift_that_takes_requests_from_the_wrong_release() {
 fn standby_that_does_not_run() {
     let spoil = |plan: &mut Plan| {
         set(plan, "standby", |standby| {
-            standby.step = Step::Standby { release: V1 }
+            standby.step = Step::Standby {
+                release: V1,
+                keep: None,
+            }
         });
     };
     assert_snapshot!(third(spoil), @"invariant 3, step 10: v1 cannot stand by: it does not run");

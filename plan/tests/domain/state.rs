@@ -1,5 +1,6 @@
 //! The state of a deploy: what may follow, and how it ends.
 
+mod people;
 mod table;
 
 use cutover_plan::compile::Request;
@@ -77,6 +78,8 @@ standby: promoted promoted promoted promoted promoted
 prune: promoted promoted promoted promoted promoted
 ");
     assert_snapshot!(check(&broken(), &image(3)), @r"
+gate: failed failed failed no_verdict aborted
+shift: failed failed failed no_verdict aborted
 preflight: failed failed failed no_verdict aborted
 pull: failed failed failed no_verdict aborted
 drain: failed failed failed no_verdict aborted
@@ -84,9 +87,9 @@ retire: failed failed failed no_verdict aborted
 start: failed failed failed no_verdict aborted
 gate: failed failed failed no_verdict aborted
 shift: failed failed failed no_verdict aborted
-watch: failed failed failed no_verdict aborted
+watch: rolled_back rolled_back rolled_back no_verdict aborted
 drain: promoted promoted promoted promoted promoted
-retire: promoted promoted promoted promoted promoted
+standby: promoted promoted promoted promoted promoted
 prune: promoted promoted promoted promoted promoted
 ");
     assert_snapshot!(check(&after(&[1, 2]), &Request::Rollback), @r"

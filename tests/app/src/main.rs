@@ -18,6 +18,9 @@ fn main() -> ExitCode {
         log(&format!("error: {reason}"));
         return ExitCode::FAILURE;
     }
+    if let Ok(point) = std::env::var("CUTOVER_HOOK") {
+        return hook(&point);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -28,6 +31,27 @@ fn main() -> ExitCode {
         Err(error) => {
             log(&format!("error: {error}"));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// As a hook of a deploy, it serves nobody: it says what it was given, takes
+/// `HOOK_TAKES_S`, and ends with `HOOK_EXIT`.
+fn hook(point: &str) -> ExitCode {
+    let variable = |name: &str| std::env::var(name).unwrap_or_default();
+    let given: Vec<_> = std::env::args().skip(1).collect();
+    let [app, release] = ["CUTOVER_APP", "CUTOVER_RELEASE"].map(variable);
+    log(&format!(
+        "hook {point} of {app} {release}: {}",
+        given.join(" ")
+    ));
+    let takes = variable("HOOK_TAKES_S").parse().unwrap_or(0);
+    std::thread::sleep(std::time::Duration::from_secs(takes));
+    match variable("HOOK_EXIT").parse() {
+        Ok(0) | Err(_) => ExitCode::SUCCESS,
+        Ok(code) => {
+            log("error: relation \"orders\" does not exist");
+            ExitCode::from(code)
         }
     }
 }

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use cutover_tests::image::{self, Image};
 use cutover_tests::request::{Answer, send};
-use cutover_tests::rig::{Rig, SECRET, Setup};
+use cutover_tests::rig::{Rig, SECRET, Setup, TABLES};
 use cutover_tests::wait::eventually;
 use cutover_wire::agent::DEPLOYS;
 use cutover_wire::request::MAX_BODY;
@@ -120,7 +120,11 @@ async fn one_call_sent_1000_times_is_one_deploy() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn of_two_calls_at_once_one_is_taken_and_one_told_what_is_in_the_way() -> anyhow::Result<()> {
-    let rig = Rig::start("busy", &Setup::default()).await?;
+    let setup = Setup {
+        app_tables: Some(format!("{TABLES}[supersede]\nbefore_shift = \"reject\"\n")),
+        ..Setup::default()
+    };
+    let rig = Rig::start("busy", &setup).await?;
     let one = image::build("busy", &[("VERSION", "1")]).await?;
     let body = deploy_of(&one, "busy");
     let left = Call::signed("left", now(), body.clone())?;

@@ -92,9 +92,10 @@ impl Bench {
             kind: Kind::Deploy,
             image: None,
             by: None,
+            window_override: None,
         };
         let accepted = self.journal.accept(
-            deploy.as_str(),
+            Some(deploy.as_str()),
             deploy,
             Timestamp::now(),
             &event,

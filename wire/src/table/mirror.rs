@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::fault::Faults;
-use super::split::{WHOLE, Weight};
+use cutover_plan::spec::Weight;
+
+use super::split::WHOLE;
 
 /// Copies that may wait: beyond it memory is spent on what nobody waits for.
 const MAX_QUEUE: u32 = 10_000;

@@ -6,23 +6,14 @@
 
 use std::collections::BTreeMap;
 
+use cutover_plan::spec::Weight;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fault::{Faults, shown};
 
 /// The sum of the weights of a split: a weight is in hundredths of a percent,
 /// so a thousandth of the requests can be told apart from none.
-pub const WHOLE: u16 = 10_000;
-
-/// A share in ten-thousandths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Weight(pub u16);
-
-impl Weight {
-    /// Everything.
-    pub const WHOLE: Self = Self(WHOLE);
-}
+pub const WHOLE: u16 = Weight::FULL.0;
 
 /// The weight of each pool that gets a share; they add up to [`WHOLE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +22,7 @@ pub struct Split(BTreeMap<String, Weight>);
 impl Split {
     /// Everything to one pool.
     pub fn all_to(pool: impl Into<String>) -> Self {
-        Self(BTreeMap::from([(pool.into(), Weight::WHOLE)]))
+        Self(BTreeMap::from([(pool.into(), Weight::FULL)]))
     }
 
     /// These weights, which [`super::Table::problems`] checks.
@@ -42,7 +33,7 @@ impl Split {
     /// The pool that gets everything, if one does.
     pub fn sole(&self) -> Option<&str> {
         let (pool, weight) = self.0.first_key_value()?;
-        (self.0.len() == 1 && *weight == Weight::WHOLE).then_some(pool)
+        (self.0.len() == 1 && *weight == Weight::FULL).then_some(pool)
     }
 
     /// The pools and their weights, by name.

@@ -540,6 +540,13 @@ fn what_is_over_a_limit_of_the_whole_is_told_and_the_telling_is_short() {
 }
 
 #[test]
+fn a_part_is_never_written_as_the_whole() {
+    let written = |weight| serde_json::to_value(split(&[("v1", weight)])).unwrap();
+    assert_eq!(written(10_000), serde_json::json!("v1"));
+    assert_eq!(written(4_000), serde_json::json!({ "v1": 4_000 }));
+}
+
+#[test]
 fn a_table_without_anything_new_is_written_as_it_always_was() {
     let text = r#"{"generation":1,"apps":{"shop":{"hosts":["a.example"],"path_prefix":"/","serving":"v1","pools":{"v1":{"targets":[{"id":"v1-0","address":"127.0.0.1:8080"}]}},"limits":{"connect_ms":5000,"response_ms":60000,"idle_ms":3600000,"max_body":null}}}}"#;
     let table: Table = serde_json::from_str(text).unwrap();

@@ -1,9 +1,8 @@
-//! The forms of single values: hosts, paths, volumes, names at GitHub.
+//! The forms of single values: hosts, paths, variables, names at GitHub.
 //!
 //! Each function takes the text of one value and gives it back in the one
 //! form that the rest of the program compares, or says why it has none.
 
-use crate::spec::Volume;
 use crate::spec::reader::Fault;
 
 /// The longest name that DNS can carry.
@@ -120,49 +119,6 @@ pub(super) fn absolute_path(text: &str) -> Result<String, Fault> {
         true => Ok(path.to_owned()),
         false => Err(Fault::new("must not contain //, /./ or /../")),
     }
-}
-
-/// `source:target[:ro]`.
-pub(super) fn volume(text: &str) -> Result<Volume, Fault> {
-    const HINT: &str = "write \"/srv/shop:/data\", \"name:/data\" or \"name:/data:ro\"";
-    let parts: Vec<&str> = text.split(':').collect();
-    let (source, target, read_only) = match parts.as_slice() {
-        [source, target] => (*source, *target, false),
-        [source, target, "ro"] => (*source, *target, true),
-        _ => return Err(Fault::new("is not source:target or source:target:ro").hint(HINT)),
-    };
-    let part = |name: &str, fault: &str| Fault::new(format!("{name} {fault}")).hint(HINT);
-    let source = match source.starts_with('/') {
-        true => absolute_path(source)
-            .map_err(|_| part("its source", "is not a plain path: it contains //, . or .."))?,
-        false if is_volume_name(source) => source.to_owned(),
-        false => {
-            return Err(part(
-                "its source",
-                "is neither an absolute path nor a volume's name",
-            ));
-        }
-    };
-    let target = absolute_path(target)
-        .map_err(|_| part("its target", "is not an absolute path without //, . and .."))?;
-    match target.as_str() {
-        "/" => Err(part("its target", "would hide the whole image")),
-        _ => Ok(Volume {
-            source,
-            target,
-            read_only,
-        }),
-    }
-}
-
-/// Docker Engine's own rule.
-fn is_volume_name(text: &str) -> bool {
-    let letter = |b: u8| b.is_ascii_alphanumeric() || b"_.-".contains(&b);
-    let begins = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_alphanumeric());
-    begins && (2..=255).contains(&text.len()) && text.bytes().all(letter)
 }
 
 /// The name of a variable; dots and hyphens too, since images are found that read such names.

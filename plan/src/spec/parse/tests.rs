@@ -1,9 +1,18 @@
 mod forms;
+mod health;
+mod people;
 mod properties;
+mod rules;
+mod run;
+mod strategy;
 
 use super::*;
+use crate::spec::{Bytes, MilliCpus, OnNoVerdict, Rate, Volume};
 
 const EXAMPLE: &str = include_str!("../../../../packaging/examples/shop.toml");
+
+/// Every key, each with another value than its default.
+pub(in crate::spec) const EVERY_KEY: &str = include_str!("tests/every_key.toml");
 
 fn mistakes(text: &str) -> Vec<String> {
     let mistakes = parse("shop.toml", "shop", text).err().unwrap_or_default();
@@ -105,8 +114,8 @@ fn all_mistakes_of_a_file_show_at_once() {
     let text = r#"
 image = "shop:latest"
 domains = ["Shop.example.com", "a.example.com", "a.example.com"]
-replicas = 2
-strategy = "canary"
+replica = 2
+strategy = "bluegreen"
 port = 0
 stop_grace = 10
 
@@ -135,8 +144,8 @@ drain_deadline = "5s"
         "2:9: image \"shop:latest\": must name its registry, for example ghcr.io/acme/shop",
         "3:12: domains \"Shop.example.com\": must be in lower case (hint: write \"shop.example.com\")",
         "3:49: domains \"a.example.com\": is listed twice",
-        "4:1: replicas: is not known here (hint: known are domains, drain_deadline, env, env_file, github, health, image, limits, path_prefix, port, stop_grace, strategy, volumes, watch)",
-        "5:12: strategy \"canary\": is a strategy that this version does not carry out yet (hint: write \"blue-green\")",
+        "4:1: replica: is not known here (hint: did you mean replicas?)",
+        "5:12: strategy \"bluegreen\": is not one of blue-green, red-black, canary, rolling, in-place, shadow (hint: did you mean blue-green?)",
         "6:8: port 0: must be from 1 to 65535",
         "7:14: stop_grace 10: expected a string, found an integer (hint: write \"90s\" or \"1m 30s\")",
         "10:9: TOKEN: expected a string, found an integer (hint: put it in quotes)",
@@ -147,7 +156,7 @@ drain_deadline = "5s"
         "19:8: path \"healthz\": must begin with /",
         "20:12: deadline \"2h\": must be from 1ms to 1h",
         "23:18: max_error_rate \"1.5\": is not a share with a percent sign (hint: write \"1%\" or \"0.5%\")",
-        "24:17: on_no_verdict \"rolback\": is not one of promote, rollback (hint: did you mean rollback?)",
+        "24:17: on_no_verdict \"rolback\": is not one of promote, abort, extend, hold",
         "26:1: repository: is missing from [github] (hint: write repository = \"acme/shop\")",
         "28:1: drain_deadline: is not known in [github] (hint: drain_deadline belongs above the first [table])",
     ];
@@ -173,140 +182,76 @@ fn the_name_of_the_file_is_checked_as_the_app() {
 }
 
 #[test]
-fn strategies_of_later_versions_are_told_from_slips() {
-    let later =
-        "is a strategy that this version does not carry out yet (hint: write \"blue-green\")";
-    for name in ["canary", "rolling", "red-black", "in-place", "shadow"] {
-        let expected = format!("4:12: strategy {name:?}: {later}");
-        check(&format!("strategy = '{name}'"), &[&expected]);
-    }
-    check(
-        "strategy = 'bluegreen'",
-        &[
-            "4:12: strategy \"bluegreen\": is not one of blue-green (hint: did you mean blue-green?)",
-        ],
-    );
-}
-
-#[test]
-fn variables_are_strings_and_never_show() {
-    check(
-        "[env]\nA = ''\n_b1 = 'x'\n'discovery.type' = 'single-node'",
-        &[],
-    );
-    let string = "expected a string, found";
-    check(
-        "[env]\nA = true\nB = 1.5\nC = ['hunter2']\nD.E = 'hunter2'",
-        &[
-            &format!("5:5: A: {string} a boolean (hint: put it in quotes)"),
-            &format!("6:5: B: {string} a float (hint: put it in quotes)"),
-            &format!("7:5: C: {string} an array"),
-            &format!("8:1: D: {string} a table"),
-        ],
-    );
-    check(
-        "[env]\nA = \"hunter2\\u0000\"",
-        &["5:5: A: must not contain a NUL character"],
-    );
-    check(
-        "env = 'hunter2'",
-        &["4:7: env: expected a table, found a string (hint: write [env] and its keys below)"],
-    );
-    let name = "is not the name of a variable (hint: write letters, digits and _, not beginning with a digit)";
-    check(
-        "[env]\n1A = ''\n'B=C' = ''\n'' = ''",
-        &[
-            &format!("5:1: 1A: {name}"),
-            &format!("6:1: \"B=C\": {name}"),
-            &format!("7:1: \"\": {name}"),
-        ],
-    );
-    let spec = parse("f", "shop", &EXAMPLE.replace("\"info\"", "\"hunter2\"")).unwrap();
-    assert!(!format!("{spec:?}").contains("hunter2"));
-}
-
-#[test]
-fn limits_have_units_and_bounds() {
-    check("[limits]\nmemory = '6MiB'\ncpus = 1\npids = 1", &[]);
-    check(
-        "[limits]\nmemory = 536870912",
-        &[
-            "5:10: memory 536870912: expected a string, found an integer (hint: write \"512MiB\" or \"1GiB\")",
-        ],
-    );
-    check(
-        "[limits]\nmemory = '5MiB'\ncpus = 0.001\npids = 0",
-        &[
-            "5:10: memory \"5MiB\": must be from 6 MiB to 65536 GiB",
-            "6:8: cpus 0.001: must be from 0.01 to 4096",
-            "7:8: pids 0: must be from 1 to 4194304",
-        ],
-    );
-    for cpus in ["-1", "nan", "inf", "1e2", "0.0001"] {
-        let fault = "is not a number of cores with at most three decimals (hint: write 2 or 1.5)";
-        check(
-            &format!("[limits]\ncpus = {cpus}"),
-            &[&format!("5:8: cpus {cpus}: {fault}")],
-        );
+fn every_strategy_is_taken_by_its_name() {
+    for strategy in Strategy::ALL {
+        let text = EXAMPLE.replace("blue-green", strategy.as_str());
+        let spec = parse("shop.toml", "shop", &text).unwrap();
+        assert_eq!(spec.strategy, strategy);
     }
 }
 
 #[test]
-fn every_wait_has_a_deadline() {
-    check(
-        "stop_grace = '10m'\ndrain_deadline = '1h'\n[health]\ndeadline = '1h'\n[watch]\nwindow = '24h'",
-        &[],
-    );
-    check(
-        "stop_grace = '10m 1s'\ndrain_deadline = '1h 1s'\n[health]\ndeadline = '1h 1s'\n[watch]\nwindow = '24h 1s'",
-        &[
-            "4:14: stop_grace \"10m 1s\": must be from 0s to 10m",
-            "5:18: drain_deadline \"1h 1s\": must be from 0s to 1h",
-            "7:12: deadline \"1h 1s\": must be from 1ms to 1h",
-            "9:10: window \"24h 1s\": must be from 1s to 24h",
-        ],
-    );
-    check(
-        "[watch]\nwindow = 'soon'\nmin_requests = 0\nmax_error_rate = 0.01",
-        &[
-            "5:10: window \"soon\": is not a duration (hint: write \"90s\", \"1m 30s\" or \"200ms\", in whole numbers)",
-            "6:16: min_requests 0: must be from 1 to 1000000000",
-            "7:18: max_error_rate 0.01: expected a string, found a float (hint: write \"1%\" or \"0.5%\")",
-        ],
-    );
+fn every_key_is_read() {
+    assert_eq!(mistakes(EVERY_KEY), Vec::<String>::new());
+    let spec = parse("shop.toml", "shop", EVERY_KEY).unwrap();
+    assert!(spec.windows.is_some());
+    insta::assert_debug_snapshot!(AppSpec {
+        windows: None,
+        ..spec
+    });
 }
 
 #[test]
-fn a_gate_that_no_container_can_pass_is_refused() {
-    check("[health]\ninterval = '1s'\nsuccesses = 59", &[]);
-    let hint = "(hint: ask for fewer successes, a shorter interval or a later deadline)";
+fn a_file_without_tables_has_the_documented_defaults() {
+    let text = "image = 'ghcr.io/acme/shop'\ndomains = ['*']\nport = 80";
+    let spec = parse("shop.toml", "shop", text).unwrap();
+    assert_eq!(spec.replicas, 1);
+    assert_eq!(spec.progress_deadline, seconds(1800));
+    assert_eq!(spec.standby, seconds(600));
+    assert_eq!(spec.drain_deadline, seconds(30));
+    assert_eq!(
+        (spec.preview, spec.approval, spec.github),
+        (None, None, None)
+    );
+    assert_eq!(spec.hooks, HooksSpec::default());
+}
+
+#[test]
+fn no_wait_is_longer_than_what_counts_as_no_progress() {
+    let hint = |wait: &str, name: &str| {
+        format!("(hint: set a progress_deadline above {wait}, or a shorter {name})")
+    };
     check(
-        "[health]\nsuccesses = 60",
+        "progress_deadline = '1h 1s'\ndrain_deadline = '1h'\n[health]\ndeadline = '1h'",
+        &[],
+    );
+    check(
+        "drain_deadline = '1h'",
         &[&format!(
-            "5:13: successes 60: 60 questions take 1m, which does not fit the deadline of 1m {hint}"
+            "1:1: progress_deadline: 30m is not longer than drain_deadline of 1h {}",
+            hint("1h", "drain_deadline")
         )],
     );
     check(
-        "[health]\nsuccesses = 4294967295",
+        "progress_deadline = '1m'",
         &[&format!(
-            "5:13: successes 4294967295: 4294967295 questions take 1193046h 28m 15s, which does not fit the deadline of 1m {hint}"
+            "4:21: progress_deadline \"1m\": 1m is not longer than health.deadline of 1m {}",
+            hint("1m", "health.deadline")
         )],
     );
     check(
-        "[health]\nsuccesses = 0",
-        &["5:13: successes 0: must be from 1 to 4294967295"],
+        "[hooks.on_failure]\ncommand = ['x']\ntimeout = '30m'",
+        &[&format!(
+            "1:1: progress_deadline: 30m is not longer than hooks.on_failure.timeout of 30m {}",
+            hint("30m", "hooks.on_failure.timeout")
+        )],
     );
     check(
-        "[health]\ndeadline = '1s'",
+        "progress_deadline = '59s'\nstandby = '168h 1s'\nreplicas = 101",
         &[
-            "4:1: timeout: one answer may take 5s, longer than the deadline of 1s (hint: set a timeout below the deadline)",
-            "4:1: interval: one question in 1s does not fit the deadline of 1s (hint: set an interval well below the deadline)",
-        ],
-    );
-    check(
-        "[health]\ntimeout = '2m'",
-        &[
-            "5:11: timeout \"2m\": one answer may take 2m, longer than the deadline of 1m (hint: set a timeout below the deadline)",
+            "4:21: progress_deadline \"59s\": must be from 1m to 24h",
+            "5:11: standby \"168h 1s\": must be from 0s to 168h",
+            "6:12: replicas 101: must be from 1 to 100",
         ],
     );
 }

@@ -50,6 +50,16 @@ impl<'r> Value<'r> {
         }
     }
 
+    /// Whether it is a string: for what may be written in two ways.
+    pub fn is_text(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::String(_))
+    }
+
+    /// Whether it is a table: for what may be written in two ways.
+    pub fn is_table(&self) -> bool {
+        matches!(self.value.get_ref(), DeValue::Table(_))
+    }
+
     /// A string.
     pub fn string(&self) -> Option<String> {
         self.text("put it in quotes").map(str::to_owned)

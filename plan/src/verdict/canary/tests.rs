@@ -9,7 +9,7 @@ fn rule() -> CanaryRule {
         max_error_rate: Rate(1_000),
         max_latency_p99: Some(Duration::from_millis(800)),
         min_difference: CanaryRule::DEFAULT_MIN_DIFFERENCE,
-        on_no_verdict: OnNoVerdict::Rollback,
+        extend_to: None,
     }
 }
 

@@ -114,7 +114,7 @@ fn rollback_passes_over_a_release_that_an_unfinished_rollback_left() {
     ] {
         let mut host = after(&[1, 2]);
         assert_ne!(host.rollback_but(step, fate).outcome, Outcome::Promoted);
-        assert_eq!(host.routed, Some(ReleaseNumber(1)), "{fate:?}");
+        assert_eq!(host.routed.sole(), Some(ReleaseNumber(1)), "{fate:?}");
         host.deploy(3);
         let plan = host.plan(&Request::Rollback).unwrap();
         assert_eq!(plan.release.number, ReleaseNumber(1), "{fate:?}");
@@ -135,7 +135,7 @@ fn rollback_passes_over_a_target_that_was_bad_and_goes_to_what_was_left_for_it()
     assert_eq!(plan.release.number, ReleaseNumber(2));
     // The program that was left is deployed as a new release, as any other.
     assert_eq!(host.deploy(2).outcome, Outcome::Promoted);
-    assert_eq!(host.routed, Some(ReleaseNumber(3)));
+    assert_eq!(host.routed.sole(), Some(ReleaseNumber(3)));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use cutover_plan::observed::Condition;
 use cutover_plan::plan::Plan;
 use cutover_plan::release::Standing;
 use cutover_plan::step::{IfFails, Step, Undo};
+use cutover_plan::traffic::{Replicas, Traffic};
 use insta::assert_snapshot;
 
 use super::{V1, V2, V3, after_two, at, check, cut, must, retire, set, third, told};
@@ -16,8 +17,8 @@ use crate::host::{Fate, Host, image};
 fn rollback_that_is_rolled_back() {
     let spoil = |plan: &mut Plan| {
         let back = Step::Shift {
-            to: Some(V2),
-            from: Some(V1),
+            to: Traffic::all_to(V2),
+            from: Traffic::all_to(V1),
         };
         set(plan, "shift", |shift| shift.undo = Undo::Steps(vec![back]));
     };
@@ -94,8 +95,8 @@ invariant 5, the end: v3 is not known to be good
 fn withdraw_while_a_good_release_lives() {
     let spoil = |plan: &mut Plan| {
         let none = Step::Shift {
-            to: None,
-            from: Some(V2),
+            to: Traffic::none(),
+            from: Traffic::all_to(V2),
         };
         let gate = at(plan, "gate");
         plan.steps.insert(gate, must(none));
@@ -121,8 +122,8 @@ invariant 3, the way back from step 8: the good release before does not serve ag
         set(plan, "shift", |shift| {
             if let Undo::Steps(steps) = &mut shift.undo {
                 steps[0] = Step::Shift {
-                    to: None,
-                    from: Some(V3),
+                    to: Traffic::none(),
+                    from: Traffic::all_to(V3),
                 };
             }
         });
@@ -139,22 +140,26 @@ invariant 3, way back 1 from step 8: no release serves although a good one lives
     let mut broken = after_two();
     broken.set(2, Condition::Unhealthy);
     assert_snapshot!(check(&broken, &image(3), withdraw_or_back(None)), @r"
-invariant 3, the way back from step 7: no release serves although one did before
-invariant 3, the way back from step 8: no release serves although one did before
+invariant 3, way back 1 from step 10: no release serves although a good one lives
+invariant 3, way back 1 from step 9: no release serves although a good one lives
 ");
     assert_snapshot!(check(&broken, &image(3), withdraw_or_back(Some(V2))), @r"
-invariant 3, way back 1 from step 7: requests go back to v2, which does not answer
-invariant 3, way back 1 from step 8: requests go back to v2, which does not answer
+invariant 2, way back 1 from step 10: requests go to v2, which does not run
+invariant 2, way back 1 from step 9: requests go to v2, which does not run
 ");
 }
 
 fn withdraw_or_back(to: Option<ReleaseNumber>) -> impl FnOnce(&mut Plan) {
     move |plan| {
-        let shift = Step::Shift { to, from: Some(V3) };
+        let shift = Step::Shift {
+            to: to.map_or_else(Traffic::none, Traffic::all_to),
+            from: Traffic::all_to(V3),
+        };
         let drain = plan.steps[at(plan, "drain")].step.clone();
         let drain = match drain {
             Step::Drain { deadline, .. } => Step::Drain {
                 release: V3,
+                replicas: Replicas::All,
                 deadline,
             },
             other => other,
@@ -207,8 +212,8 @@ fn users_sent_on_after_the_last_watch() {
     let spoil = |plan: &mut Plan| {
         let mut shift = plan.steps[at(plan, "shift")].clone();
         shift.step = Step::Shift {
-            to: Some(V3),
-            from: Some(V3),
+            to: Traffic::all_to(V3),
+            from: Traffic::all_to(V3),
         };
         shift.if_fails = IfFails::GoOn;
         plan.steps.push(shift);

@@ -1,20 +1,36 @@
 //! Every kind of state with every kind of event: the whole table at once.
 
 use std::fmt::Write;
+use std::time::Duration;
 
-use cutover_plan::event::{Cursor, Event, Failure, FailureClass, Finding};
+use cutover_plan::event::{Cursor, Event, Failure, FailureClass, Finding, Promotion};
+use cutover_plan::id::DeployId;
 use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Plan;
+use cutover_plan::spec::{ApprovalSpec, ApprovedBefore, OnNoVerdict, OnTimeout};
 use cutover_plan::state::{DeployState, MAX_ATTEMPTS, Next};
+use cutover_plan::verdict::{Figures, Verdict};
 use jiff::Timestamp;
 
 use super::{after, fold};
-use crate::host::{Fate, Host, Told, accepted, image};
+use crate::host::{Fate, Host, Told, accepted, finding, image};
+
+/// v2 serves; v3 needs a person's word, before its users and without a verdict.
+fn host() -> Host {
+    let mut host = after(&[1, 2]);
+    host.spec.approval = Some(ApprovalSpec {
+        before: ApprovedBefore::Shift,
+        deadline: Duration::from_secs(60),
+        on_timeout: OnTimeout::Abort,
+    });
+    host.spec.watch.on_no_verdict = OnNoVerdict::Hold;
+    host
+}
 
 /// The states that a deploy of v3 over v2 goes through, by name.
 fn states() -> Vec<(String, DeployState)> {
     let on = |fate: &dyn Fn(Cursor, &str) -> Fate| {
-        after(&[1, 2]).carry_out(&image(3), |at, step| fate(at, step.name()))
+        host().carry_out(&image(3), |at, step| fate(at, step.name()))
     };
     let good = on(&|_, _| Fate::Done);
     let bad = on(&|at, name| match (at, name) {
@@ -29,6 +45,10 @@ fn states() -> Vec<(String, DeployState)> {
         (Cursor::Forward(_), "watch") => Fate::Fails(FailureClass::NoVerdict),
         _ => Fate::Done,
     });
+    let held = on(&|at, name| match (at, name) {
+        (Cursor::Forward(_), "watch") => Fate::Unanswered,
+        _ => Fate::Done,
+    });
     let aborted = on(&|_, name| match name {
         "start" => Fate::Aborted,
         _ => Fate::Done,
@@ -37,15 +57,9 @@ fn states() -> Vec<(String, DeployState)> {
     let mut take = |told: &Told, from: usize| {
         for end in from..=told.events.len() {
             let state = fold(&told.events[..end]);
-            let name = match &state.running {
-                Some(running) if running.attempt >= MAX_ATTEMPTS => {
-                    format!("{}, tried too often", state.phase)
-                }
-                Some(running) if running.attempt > 1 => continue,
-                Some(_) => format!("{}, in doubt", state.phase),
-                None => state.phase.to_string(),
-            };
-            states.push((name, state));
+            if let Some(name) = name_of(&state) {
+                states.push((name, state));
+            }
         }
     };
     let turn = |told: &Told, found: fn(&Event) -> bool| {
@@ -58,6 +72,9 @@ fn states() -> Vec<(String, DeployState)> {
     take(&stuck, turn(&stuck, tried));
     take(&bad, turn(&bad, failed));
     take(&unsure, unsure.events.len() - 1);
+    let holds = |event: &Event| matches!(event, Event::Held { .. });
+    let last = held.events.iter().rposition(holds).expect("it is held");
+    take(&held, last + 1);
     take(
         &aborted,
         turn(&aborted, |e| matches!(e, Event::AbortRequested { .. })),
@@ -65,11 +82,30 @@ fn states() -> Vec<(String, DeployState)> {
     states
 }
 
+/// None where the same was begun anew, but not too often.
+fn name_of(state: &DeployState) -> Option<String> {
+    let phase = &state.phase;
+    match &state.running {
+        Some(running) if running.attempt >= MAX_ATTEMPTS => {
+            Some(format!("{phase}, tried too often"))
+        }
+        Some(running) if running.attempt > 1 => None,
+        Some(_) => Some(format!("{phase}, in doubt")),
+        None if state.waiting.is_some() => Some(format!("{phase}, waiting")),
+        None => Some(phase.to_string()),
+    }
+}
+
+fn by() -> String {
+    "ann".to_owned()
+}
+
 /// Every kind of event, in the place where it could be legal and beside it.
 fn events(state: &DeployState, plan: &Plan) -> Vec<(&'static str, Event)> {
     let due = match state.next() {
         Next::Step { at, attempt, .. } => (at, attempt),
         Next::GiveUp { at } => (at, MAX_ATTEMPTS + 1),
+        Next::Wait { at, .. } => (at, 1),
         Next::Plan | Next::End(_) | Next::Nothing => (Cursor::Forward(0), 1),
     };
     let (at, attempt) = due;
@@ -86,7 +122,11 @@ fn events(state: &DeployState, plan: &Plan) -> Vec<(&'static str, Event)> {
     let started = |at, attempt| Event::StepStarted { at, attempt, since };
     let finished = |at| Event::StepFinished {
         at,
-        finding: Finding::Done,
+        finding: state.step(at).map_or(Finding::Done, finding),
+    };
+    let judged = |verdict| Event::StepFinished {
+        at,
+        finding: Finding::Judged { verdict },
     };
     let failure = |class| Failure::new(class, "bad");
     let failed = |at, class| Event::StepFailed {
@@ -110,10 +150,84 @@ fn events(state: &DeployState, plan: &Plan) -> Vec<(&'static str, Event)> {
         ("progressed", Event::StepProgressed { at, note }),
         ("finished", finished(at)),
         ("finished beside", finished(beside)),
+        (
+            "judged bad",
+            judged(Verdict::Bad {
+                because: by(),
+                figures: Figures::default(),
+            }),
+        ),
+        ("judged unsure", judged(Verdict::none(by()))),
         ("failed", failed(at, FailureClass::Release)),
         ("failed unsure", failed(at, FailureClass::NoVerdict)),
         ("failed beside", failed(beside, FailureClass::Release)),
-        ("abort", Event::AbortRequested { by: "ann".into() }),
+        ("abort", Event::AbortRequested { by: by() }),
+        (
+            "superseded",
+            Event::SupersedeRequested {
+                by: DeployId::new(1, [0; 10]),
+            },
+        ),
+        (
+            "target healthy",
+            Event::TargetHealthy {
+                at,
+                name: "shop-v3-0".to_owned(),
+                time: since,
+            },
+        ),
+        (
+            "held",
+            Event::Held {
+                at,
+                because: "see it".to_owned(),
+                until: Timestamp::MAX,
+            },
+        ),
+        (
+            "approved",
+            Event::Approved {
+                by: by(),
+                time: since,
+            },
+        ),
+        (
+            "rejected",
+            Event::Rejected {
+                by: by(),
+                why: None,
+            },
+        ),
+        ("hold over early", Event::HoldExpired { time: since }),
+        (
+            "hold over",
+            Event::HoldExpired {
+                time: Timestamp::MAX,
+            },
+        ),
+        (
+            "promote next",
+            Event::PromoteRequested {
+                by: by(),
+                how: Promotion::Next,
+                time: since,
+            },
+        ),
+        (
+            "promote full",
+            Event::PromoteRequested {
+                by: by(),
+                how: Promotion::Full,
+                time: since,
+            },
+        ),
+        ("stalled early", Event::Stalled { time: since }),
+        (
+            "stalled",
+            Event::Stalled {
+                time: Timestamp::MAX,
+            },
+        ),
     ];
     let ends = [
         "ends promoted",
@@ -122,6 +236,7 @@ fn events(state: &DeployState, plan: &Plan) -> Vec<(&'static str, Event)> {
         "ends superseded",
         "ends rolled_back",
         "ends no_verdict",
+        "ends shadowed",
     ];
     let outcomes = Outcome::ALL.into_iter();
     events.extend(
@@ -134,15 +249,16 @@ fn events(state: &DeployState, plan: &Plan) -> Vec<(&'static str, Event)> {
 /// A block for each state: what follows each legal event. All else is illegal.
 #[test]
 fn whole_table() {
-    let plan = after(&[1, 2]).plan(&image(3)).unwrap();
+    let plan = host().plan(&image(3)).unwrap();
     let mut table = String::new();
     for (name, state) in states() {
         writeln!(table, "{name}").unwrap();
         for (event, what) in events(&state, &plan) {
             if let Ok(after) = state.clone().apply(&what) {
-                let doubt = match &after.running {
-                    Some(running) => format!(", try {}", running.attempt),
-                    None => String::new(),
+                let doubt = match (&after.running, &after.waiting) {
+                    (Some(running), _) => format!(", try {}", running.attempt),
+                    (None, Some(_)) => ", waiting".to_owned(),
+                    (None, None) => String::new(),
                 };
                 writeln!(table, "  {event:<16} {}{doubt}", after.phase).unwrap();
             }
