@@ -26,7 +26,7 @@ pub struct Hooks {
 pub struct Hook {
     /// What the entry point gets, each word by itself; without an entry point it
     /// is what is run. Exit code 0 is success. After a crash of the agent it may
-    /// run a second time.
+    /// run a second time. Plans and logs show it: secrets belong into `env_file`.
     #[schemars(extend("examples" = [["./migrate"]]), length(min = 1, max = 100), inner(length(min = 1, max = 16384)))]
     pub command: Vec<String>,
     /// How long it may take. From `1s` to `1h`.
