@@ -1,7 +1,7 @@
 # What a person types. Each target installs and starts what it needs on a fresh
 # Debian or Ubuntu machine; only the Rust toolchain must be there.
 
-.PHONY: help demo test lint bench bench-judge build programs app toolchain
+.PHONY: help demo test lint bench bench-proxy bench-judge build programs app conformance toolchain
 .DEFAULT_GOAL := help
 
 MUSL := x86_64-unknown-linux-musl
@@ -11,13 +11,14 @@ help:
 	@echo 'make test          every test, end to end ones on a throw-away host'
 	@echo 'make lint          format, lints, licences, workflows, scripts'
 	@echo 'make bench         the proxy and the deploy, measured'
+	@echo 'make bench-proxy   the proxy alone beside nginx, haproxy and Caddy; WORKLOADS=... for some of it'
 	@echo 'make bench-judge   how often the canary judge is wrong, and how soon it is right'
 
 demo: programs
 	tests/host/run tests/demo/run
 
 # Nothing reaches a network from inside the test host, so all is built before.
-test: build
+test: build conformance
 	tests/host/run cargo test --workspace --offline --locked $(TESTS)
 
 lint: toolchain
@@ -29,8 +30,15 @@ bench: app
 	cargo build --release --package cutover-proxy --bins --locked
 	cargo build --release --package cutover-agent --bins --locked
 	cargo build --release --package cutover --bins --locked
-	cargo build --release --package cutover-tests --bin cutover-bench-deploy --locked
+	cargo build --release --package cutover-demo-app --bins --locked
+	cargo build --release --package cutover-tests --bin cutover-bench-deploy --bin cutover-bench-reload --locked
 	tests/host/run tests/bench/run
+
+# Needs no host: it talks to itself over the loopback. tests/bench/proxy --list names the workloads.
+bench-proxy: toolchain
+	tests/host/install bench
+	cargo build --release --package cutover-proxy --bins --locked
+	tests/bench/proxy $(WORKLOADS)
 
 # Pure computing: no host, no root; RUNS=500 is quicker than the 10000 of the documents.
 bench-judge: toolchain
@@ -44,6 +52,10 @@ programs: app
 
 app: toolchain
 	cargo build --package cutover-demo-app --profile app --target $(MUSL) --locked
+
+# Existing tests of HTTP/2, which a test of the proxy runs.
+conformance:
+	@tests/conformance/install >/dev/null
 
 # rust-toolchain.toml names the toolchain; rustup fetches it when told to.
 # Some crates compile C.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cutover_plan::id::AppName;
 use cutover_plan::spec::render_duration;
 use cutover_wire::proxy::{
-    self, Call, Drained, LENGTH_BYTES, Refusal, Reply, Request, Status, VERSION,
+    self, Call, Cut, Drained, LENGTH_BYTES, Refusal, Reply, Request, Status, VERSION,
 };
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::Table;
@@ -70,6 +70,21 @@ impl Proxy {
     }
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When a drain ends what would not end by itself: streams and tunnels have half
+/// of the time, and are ended over the next quarter, so that the last ones have
+/// parted from their clients before the containers are told to stop.
+fn cut(deadline: Duration) -> Cut {
+    Cut {
+        streams_ms: Some(millis(deadline / 2)),
+        tunnels_ms: Some(millis(deadline / 2)),
+        spread_ms: millis(deadline / 4),
+    }
+}
+
 /// Sends a frame and reads the one that answers it.
 async fn exchange(stream: &mut UnixStream, frame: &[u8]) -> Result<Vec<u8>, TrafficError> {
     let broken = |error: std::io::Error| {
@@ -102,9 +117,13 @@ fn refused(refusal: Refusal) -> TrafficError {
     match refusal {
         Refusal::Generation { actual, .. } => TrafficError::Generation(actual),
         // A full disk stays full until a person looks at it.
-        Refusal::Storage(_) | Refusal::Invalid(_) | Refusal::Malformed(_) => {
-            TrafficError::Refused(refusal.to_string())
-        }
+        Refusal::Storage(_)
+        | Refusal::Invalid(_)
+        | Refusal::Certificate(_)
+        | Refusal::Malformed(_)
+        | Refusal::TakeOver(_) => TrafficError::Refused(refusal.to_string()),
+        // The next call finds the new instance, or the old one again.
+        Refusal::HandingOver => TrafficError::Unavailable(refusal.to_string()),
         Refusal::Version(ours) => TrafficError::Refused(format!(
             "it does not speak version {ours} as this agent does: upgrade the older of the two programs"
         )),
@@ -118,6 +137,9 @@ fn strange<T>(reply: &Reply) -> Result<T, TrafficError> {
         Reply::Applied { .. } => "that it applied a table",
         Reply::Drained(_) => "the end of a drain",
         Reply::Statistics(_) => "its statistics",
+        Reply::CertificatePut => "that it took a certificate",
+        Reply::CertificateDropped => "that it dropped a certificate",
+        Reply::HandOver(_) | Reply::Yielded => "a hand-over",
         Reply::Refused(_) => "a refusal",
     };
     unavailable(format!("asked for something else, it answered {name}"))
@@ -159,7 +181,8 @@ impl Traffic for Proxy {
         let request = Request::Drain {
             app: app.to_string(),
             targets: targets.to_vec(),
-            deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: millis(deadline),
+            cut: Some(cut(deadline)),
         };
         match self.ask(request, deadline.saturating_add(ANSWER)).await? {
             Reply::Drained(drained) => Ok(drained),

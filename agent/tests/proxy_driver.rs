@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cutover_agent::proxy::Proxy;
 use cutover_agent::traffic::{Knock, Traffic as _, TrafficError};
 use cutover_wire::proxy::{
-    Call, Drained, LENGTH_BYTES, MAX_FRAME, Refusal, Reply, Request, Status, VERSION, decode,
+    Call, Cut, Drained, LENGTH_BYTES, MAX_FRAME, Refusal, Reply, Request, Status, VERSION, decode,
     encode, length,
 };
 use cutover_wire::statistics::Statistics;
@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 
 /// What the other end does once it has read a call.
 #[derive(Clone)]
+#[expect(clippy::large_enum_variant, reason = "a test makes a few of them")]
 enum Answer {
     Reply(Reply),
     Bytes(Vec<u8>),
@@ -116,7 +117,7 @@ async fn each_question_gets_its_answer() {
     let left = Drained {
         requests: 0,
         streams: 2,
-        tunnels: 0,
+        ..Drained::default()
     };
     let mut fake = Fake::new(Answer::Reply(Reply::Drained(left)));
     let (app, targets) = ("shop".parse().unwrap(), ["v1-0".to_owned()]);
@@ -129,12 +130,18 @@ async fn each_question_gets_its_answer() {
         app: "shop".to_owned(),
         targets: targets.to_vec(),
         deadline_ms: 1500,
+        // What does not end by itself is ended before the containers are.
+        cut: Some(Cut {
+            streams_ms: Some(750),
+            tunnels_ms: Some(750),
+            spread_ms: 375,
+        }),
     };
     assert_eq!(fake.call(), expected);
 
     let counted = Statistics {
         instance: "a".to_owned(),
-        apps: BTreeMap::new(),
+        ..Statistics::default()
     };
     let mut fake = Fake::new(Answer::Reply(Reply::Statistics(counted.clone())));
     assert_eq!(fake.driver().statistics().await, Ok(counted));

@@ -1,35 +1,51 @@
-//! One client connection as seen by everything that serves it.
+//! One client connection, or one stream of HTTP/2, as seen by everything that serves it.
 //!
-//! The record tells what the connection is doing and until when it may, so that
-//! one tick of the worker finds every connection that is late. It reads and
-//! writes nothing itself.
+//! The record tells what it is doing and until when it may, so that one tick of
+//! the worker finds everything that is late. It reads and writes nothing itself.
 //!
 //! ```text
 //!        bytes             head complete          answer's head           answer ended
 //!  Idle ──────▶ Head ─────────────────▶ Waiting ───────────────▶ Moving ──────────────▶ Idle
 //!   │            │                        │                        │
-//!   └ idle       └ head timeout           └ 504 by the request     └ nothing moved:
-//!     timeout: close   : close              itself                    close
+//!   └ idle       └ head timeout           └ 504 by the request     └ nothing moved, or the
+//!     timeout: close   : close              itself                   client is slow: close
 //! ```
+//!
+//! A connection of HTTP/2 is Waiting while it has streams; each of them has a
+//! record of its own, which begins with its head and ends with its answer.
+//!
+//! Idle begins when the answer is in our hands whole. Until the kernel, or for a
+//! stream the library, has all of it, the client is still waited for as in Moving.
 
-use std::cell::{Cell, RefCell};
-use std::net::SocketAddr;
-use std::rc::Rc;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::Waker;
-use std::time::Duration;
-
-use http::HeaderValue;
 
 use crate::clock::{Clock, millis};
+use crate::crowd::Stay;
 use crate::framing::{Fault, Scanner};
+use crate::haste::Haste;
+use crate::options::Options;
+use crate::origin::Origin;
+use crate::target::{Kind, Target};
 use crate::tunnel::Tunnel;
+use crate::worker::{Was, Worker};
 
-/// What a connection is doing.
+/// How long a connection is idle before it gives its buffers back. Busy clients
+/// come again sooner, and making them anew costs some microseconds.
+const SHED_AFTER_MS: u64 = 250;
+
+/// What a client may leave in our hands of the end of a stream's answer without being
+/// watched: short answers are handed over whole, and their streams done with.
+const MAX_LEFT: usize = 4 * 1024;
+
+/// What a connection or stream is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// Between two requests.
     Idle,
-    /// In the middle of a request's head.
+    /// In the middle of a request's head, or of what comes before the first one.
     Head,
     /// In a request that watches its own deadline.
     Waiting,
@@ -59,79 +75,162 @@ pub(crate) struct Patience {
     pub(crate) head_ms: u64,
     /// Between two requests.
     pub(crate) idle_ms: u64,
+    /// Bytes in a second that a body must move while the client holds it up; 0 asks for none.
+    pub(crate) min_rate: u64,
+    /// How long it may hold up a body beyond that.
+    pub(crate) reserve_ms: u64,
 }
 
 impl Patience {
-    pub(crate) fn new(head: Duration, idle: Duration) -> Self {
+    /// As the options say, where no table says otherwise.
+    pub(crate) fn new(options: &Options) -> Self {
         Self {
-            head_ms: millis(head),
-            idle_ms: millis(idle),
+            head_ms: millis(options.head_timeout),
+            idle_ms: millis(options.idle_timeout),
+            min_rate: options.min_rate,
+            reserve_ms: millis(options.patience),
         }
     }
 }
 
-/// Whether a peer is on this host: at loopback, or at the very address it is
-/// connected to, as the host's own programs are with a listener that has no
-/// loopback address. The kernel lets no packet with one of its own addresses
-/// as the source in from outside.
-pub(crate) fn is_neighbour(peer: SocketAddr, local: Option<SocketAddr>) -> bool {
-    let peer = peer.ip().to_canonical();
-    peer.is_loopback() || local.is_some_and(|local| local.ip().to_canonical() == peer)
+/// What the record is of.
+#[derive(Debug)]
+enum Of {
+    Connection,
+    Stream(Rc<Client>),
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Where it comes from.
-    pub(crate) address: SocketAddr,
-    /// It comes from this host, see [`is_neighbour`].
-    pub(crate) neighbour: bool,
-    /// The address as targets are told it.
-    pub(crate) forwarded_for: HeaderValue,
     /// Set when the peer must see a reset rather than an end.
     pub(crate) reset: Cell<bool>,
     /// The other side of a connection that was upgraded.
     pub(crate) tunnel: RefCell<Option<Box<Tunnel>>>,
+    of: Of,
+    worker: Weak<Worker>,
+    number: u64,
+    origin: RefCell<Rc<Origin>>,
     clock: Rc<Clock>,
-    patience: Patience,
     scanner: RefCell<Scanner>,
+    /// Requests that were taken from the connection.
+    requests: Cell<u64>,
     phase: Cell<Phase>,
     upload: Cell<Upload>,
+    /// Bytes of the request's body that have come.
+    uploaded: Cell<u64>,
     since: Cell<u64>,
     deadline: Cell<u64>,
     moving_ms: Cell<u64>,
+    haste: Haste,
     late: Cell<bool>,
+    /// Streams that are open on this connection.
+    streams: Cell<u32>,
+    /// Bytes of the answer that were handed over on this stream and not taken.
+    held: Cell<usize>,
+    /// Whether its request is held and nothing of its body is read meanwhile.
+    unread: Cell<bool>,
+    flushed: Cell<bool>,
+    shed: Cell<bool>,
+    /// What a long answer is bound to, which may have to end it.
+    bound: RefCell<Option<(Arc<Target>, Kind)>>,
     waker: RefCell<Option<Waker>>,
+    /// That it is counted among the connections of its address.
+    stay: OnceCell<Stay>,
 }
 
 impl Client {
-    /// The record of a connection that was just accepted.
+    /// The record of a connection that was just accepted; `number` is its place with the worker.
     pub(crate) fn new(
-        address: SocketAddr,
-        neighbour: bool,
+        origin: Origin,
         clock: Rc<Clock>,
-        patience: Patience,
+        patience: Rc<Patience>,
+        worker: Weak<Worker>,
+        number: u64,
     ) -> Self {
-        let text = address.ip().to_canonical().to_string();
-        let now = clock.now();
-        Self {
-            address,
-            neighbour,
-            forwarded_for: HeaderValue::from_str(&text)
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            reset: Cell::new(false),
-            tunnel: RefCell::new(None),
+        Self::make(
+            Of::Connection,
+            Rc::new(origin),
             clock,
             patience,
+            worker,
+            number,
+        )
+    }
+
+    /// The record of a stream of this connection.
+    pub(crate) fn stream(self: &Rc<Self>, number: u64) -> Self {
+        self.streams.set(self.streams.get() + 1);
+        self.waits(u64::MAX);
+        let mut stream = Self::make(
+            Of::Stream(Rc::clone(self)),
+            self.origin(),
+            Rc::clone(&self.clock),
+            Rc::clone(self.haste.patience()),
+            Weak::clone(&self.worker),
+            number,
+        );
+        stream.scanner.get_mut().stop();
+        stream
+    }
+
+    fn make(
+        of: Of,
+        origin: Rc<Origin>,
+        clock: Rc<Clock>,
+        patience: Rc<Patience>,
+        worker: Weak<Worker>,
+        number: u64,
+    ) -> Self {
+        let now = clock.now();
+        Self {
+            reset: Cell::new(false),
+            tunnel: RefCell::new(None),
+            of,
+            worker,
+            number,
+            origin: RefCell::new(origin),
+            clock,
             scanner: RefCell::new(Scanner::new()),
+            requests: Cell::new(0),
             phase: Cell::new(Phase::Idle),
             upload: Cell::new(Upload::Done),
+            uploaded: Cell::new(0),
             since: Cell::new(now),
             deadline: Cell::new(now.saturating_add(patience.idle_ms)),
             moving_ms: Cell::new(0),
+            haste: Haste::new(patience),
             late: Cell::new(false),
+            streams: Cell::new(0),
+            held: Cell::new(0),
+            unread: Cell::new(false),
+            flushed: Cell::new(true),
+            shed: Cell::new(true),
+            bound: RefCell::new(None),
             waker: RefCell::new(None),
+            stay: OnceCell::new(),
         }
+    }
+
+    /// Who it is.
+    pub(crate) fn origin(&self) -> Rc<Origin> {
+        Rc::clone(&self.origin.borrow())
+    }
+
+    /// A header before the first request told who it really is.
+    pub(crate) fn set_origin(&self, origin: Origin) {
+        self.origin.replace(Rc::new(origin));
+    }
+
+    /// It is counted among the connections of its address.
+    pub(crate) fn stays(&self, stay: Stay) {
+        // A connection has one address; what would come later is given back at once.
+        let _ = self.stay.set(stay);
+    }
+
+    /// Whether this is a stream of HTTP/2.
+    pub(crate) fn is_stream(&self) -> bool {
+        matches!(self.of, Of::Stream(_))
     }
 
     fn enter(&self, phase: Phase, allowed_ms: u64) {
@@ -142,27 +241,108 @@ impl Client {
         self.late.set(false);
     }
 
+    /// Something must come before the first request, in `allowed_ms`.
+    pub(crate) fn greets(&self, allowed_ms: u64) {
+        self.enter(Phase::Head, allowed_ms);
+    }
+
     /// Bytes came from the client.
     pub(crate) fn received(&self, bytes: &[u8]) {
         let mut scanner = self.scanner.borrow_mut();
         scanner.feed(bytes);
         match self.phase.get() {
-            Phase::Idle if scanner.in_head() => self.enter(Phase::Head, self.patience.head_ms),
+            Phase::Idle if scanner.in_head() => self.enter(Phase::Head, self.patience().head_ms),
             Phase::Moving => self.moved(),
             Phase::Idle | Phase::Head | Phase::Waiting => {}
         }
     }
 
     /// Bytes went to the client.
-    pub(crate) fn sent(&self) {
+    pub(crate) fn sent(&self, count: usize) {
+        if self.is_taking() {
+            self.moved();
+            self.haste.moved(count as u64, self.clock.now());
+            self.haste.goes_on(self.clock.now());
+        }
+    }
+
+    /// Bytes went through a tunnel.
+    pub(crate) fn passes(&self) {
         if self.phase.get() == Phase::Moving {
             self.moved();
         }
     }
 
+    /// The client does not take what is there for it.
+    pub(crate) fn blocks(&self) {
+        if self.is_taking() {
+            self.haste.waits(self.clock.now());
+        }
+    }
+
+    /// All that was to be sent is with the kernel.
+    pub(crate) fn set_flushed(&self) {
+        if !self.flushed.replace(true) && self.phase.get() == Phase::Idle {
+            // From here on it is idle; before, the client took the end of its answer.
+            self.haste.goes_on(self.clock.now());
+            self.enter(Phase::Idle, self.patience().idle_ms);
+        }
+    }
+
+    /// Whether the client takes an answer, or the end of one that we have whole.
+    fn is_taking(&self) -> bool {
+        match self.phase.get() {
+            Phase::Moving => true,
+            Phase::Idle => !self.flushed.get(),
+            Phase::Head | Phase::Waiting => false,
+        }
+    }
+
+    /// A piece of the answer is handed over on this stream, for the client to take.
+    pub(crate) fn hands(&self, count: usize) {
+        self.held.set(self.held.get().saturating_add(count));
+        self.haste.waits(self.clock.now());
+    }
+
+    /// The client took so much of what was handed over on this stream.
+    pub(crate) fn takes(&self, count: usize) {
+        self.sent(count);
+        self.lets_go(count);
+    }
+
+    /// So much of what was handed over on this stream is not held any more.
+    pub(crate) fn lets_go(&self, count: usize) {
+        let before = self.held.get();
+        let left = before.saturating_sub(count);
+        self.held.set(left);
+        if left > 0 {
+            self.haste.waits(self.clock.now());
+        } else {
+            self.haste.goes_on(self.clock.now());
+            self.set_flushed();
+        }
+        if before > MAX_LEFT && left <= MAX_LEFT {
+            self.wake();
+        }
+    }
+
+    /// Whether so much is held of the answer that its end is kept back: a stream whose
+    /// end was handed over cannot be reset. Its task is woken when it is less.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.held.get() > MAX_LEFT
+    }
+
+    fn patience(&self) -> &Patience {
+        self.haste.patience()
+    }
+
     fn moved(&self) {
-        let deadline = self.clock.now().saturating_add(self.moving_ms.get());
-        self.deadline.set(deadline);
+        let allowed_ms = match self.phase.get() {
+            Phase::Moving => self.moving_ms.get(),
+            _ => self.patience().idle_ms,
+        };
+        self.deadline
+            .set(self.clock.now().saturating_add(allowed_ms));
     }
 
     /// A request is in hand and must be answered or go on in `allowed_ms`.
@@ -173,16 +353,34 @@ impl Client {
     /// A body or tunnel moves, and may stand still for `idle_ms`.
     pub(crate) fn moves(&self, idle_ms: u64) {
         self.moving_ms.set(idle_ms);
+        self.haste.begin();
         self.enter(Phase::Moving, idle_ms);
     }
 
     /// The answer was handed over whole.
     pub(crate) fn rests(&self) {
+        self.flushed.set(false);
+        self.bound.take();
         if self.scanner.borrow().in_head() {
-            self.enter(Phase::Head, self.patience.head_ms);
+            self.enter(Phase::Head, self.patience().head_ms);
         } else {
-            self.enter(Phase::Idle, self.patience.idle_ms);
+            self.enter(Phase::Idle, self.patience().idle_ms);
         }
+    }
+
+    /// A long answer of this target goes through here.
+    pub(crate) fn binds(&self, target: Arc<Target>, kind: Kind) {
+        self.bound.replace(Some((target, kind)));
+    }
+
+    /// Whether the drain of its target has come to this answer.
+    pub(crate) fn is_cut(&self) -> bool {
+        let bound = self.bound.borrow();
+        bound.as_ref().is_some_and(|(target, kind)| {
+            // The number spreads the clients over the drain's time.
+            let now = self.clock.now();
+            target.cutting().reaches(*kind, self.number, now)
+        })
     }
 
     /// What it is doing.
@@ -200,24 +398,84 @@ impl Client {
         self.upload.set(upload);
     }
 
+    /// Bytes of the request's body came.
+    pub(crate) fn uploads(&self, bytes: u64) {
+        self.uploaded.set(self.uploaded.get().saturating_add(bytes));
+    }
+
+    /// How many bytes of the request's body have come; the count begins anew.
+    pub(crate) fn take_uploaded(&self) -> u64 {
+        self.uploaded.take()
+    }
+
+    /// How fast the request's body comes.
+    pub(crate) fn haste(&self) -> &Haste {
+        &self.haste
+    }
+
+    /// The coarse time.
+    pub(crate) fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
     /// Whether a request waited longer than it may; the request asks.
     pub(crate) fn request_is_late(&self) -> bool {
         self.late.get() && self.phase.get() == Phase::Waiting
     }
 
-    /// Whether the connection must be closed at once.
+    /// Whether the connection must be closed at once, or the stream reset.
     pub(crate) fn must_close(&self) -> bool {
         self.late.get() && self.phase.get() != Phase::Waiting
     }
 
-    /// Why the bytes of this connection are refused.
+    /// Whether it was idle for long, and nothing of it is left in a buffer.
+    pub(crate) fn may_shed(&self) -> bool {
+        self.phase.get() == Phase::Idle
+            && self.flushed.get()
+            && self.clock.now().saturating_sub(self.since.get()) >= SHED_AFTER_MS
+    }
+
+    /// Its request is held with a body that is not read, or is not any more.
+    pub(crate) fn set_unread(&self, unread: bool) {
+        self.unread.set(unread);
+    }
+
+    /// Whether nobody reads from it, so that whether it has left must be looked for.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.unread.get()
+    }
+
+    /// Whether buffers are held for it.
+    pub(crate) fn set_shed(&self, shed: bool) {
+        self.shed.set(shed);
+    }
+
+    /// Why bytes of this connection are refused, those of requests to come included.
     pub(crate) fn fault(&self) -> Option<Fault> {
         self.scanner.borrow().fault()
     }
 
-    /// Whether a request's body is still to be read.
+    /// The next request is in hand; the fault for which it must be refused. To be
+    /// called once for each request, in their order.
+    pub(crate) fn take_request(&self) -> Option<Fault> {
+        let number = self.requests.get();
+        self.requests.set(number + 1);
+        self.scanner.borrow().fault_of(number)
+    }
+
+    /// The fault of the request in hand, which may be in its body: nothing more of
+    /// it may be passed on, its end least of all.
+    pub(crate) fn request_fault(&self) -> Option<Fault> {
+        let number = self.requests.get().saturating_sub(1);
+        self.scanner.borrow().fault_of(number)
+    }
+
+    /// Whether a request is there that nobody reads to its end: the rest of a body, or
+    /// a head that the library refused by itself. What comes of it must be read away,
+    /// or the refusal, and the answer before it, would be lost in a reset.
     pub(crate) fn owes_body(&self) -> bool {
-        self.scanner.borrow().in_body()
+        let scanner = self.scanner.borrow();
+        scanner.in_body() || scanner.in_head() || scanner.heads() > self.requests.get()
     }
 
     /// From here on the bytes are no requests.
@@ -233,46 +491,78 @@ impl Client {
         }
     }
 
-    /// Wakes the connection if it is late; idle ones are late after `idle_ms` already.
+    /// It is to leave: what is idle is listened to from now on for the time that
+    /// [`Self::tick`] is told.
+    pub(crate) fn parts(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.since.set(self.clock.now());
+        }
+        self.wake();
+    }
+
+    /// Has it looked at again.
+    pub(crate) fn wake(&self) {
+        let waker = self.waker.borrow();
+        if let Some(waker) = waker.as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Wakes it if it is late, may shed its buffers, or is to be cut; idle ones
+    /// are late after `idle_ms` already.
     pub(crate) fn tick(&self, idle_ms: Option<u64>) {
         let now = self.clock.now();
         let mut deadline = self.deadline.get();
-        if let (Phase::Idle, Some(idle_ms)) = (self.phase.get(), idle_ms) {
-            deadline = deadline.min(self.since.get().saturating_add(idle_ms));
-        }
-        if now >= deadline && !self.late.replace(true) {
-            let waker = self.waker.borrow();
-            if let Some(waker) = waker.as_ref() {
-                waker.wake_by_ref();
+        let mut slow = false;
+        match self.phase.get() {
+            Phase::Idle if !self.flushed.get() => slow = self.haste.is_too_slow(now),
+            Phase::Idle => {
+                if let Some(idle_ms) = idle_ms {
+                    deadline = deadline.min(self.since.get().saturating_add(idle_ms));
+                }
+                if !self.shed.get() && self.may_shed() {
+                    self.wake();
+                }
             }
+            Phase::Moving => slow = self.haste.is_too_slow(now),
+            Phase::Waiting => {
+                slow = self.upload.get() == Upload::FromClient && self.haste.is_too_slow(now);
+                if self.unread.get() {
+                    self.wake();
+                }
+            }
+            Phase::Head => {}
+        }
+        if (now >= deadline || slow) && !self.late.replace(true) {
+            self.wake();
+        }
+        if self.is_cut() {
+            self.wake();
+        }
+    }
+
+    fn stream_ended(&self) {
+        let left = self.streams.get().saturating_sub(1);
+        self.streams.set(left);
+        if left == 0 && self.phase.get() == Phase::Waiting {
+            self.rests();
+            // What its streams had to say is with the kernel, or given up.
+            self.flushed.set(true);
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(peer: &str, local: &str, expected: bool) {
-        let local = local.parse().ok();
-        assert_eq!(
-            is_neighbour(peer.parse().unwrap(), local),
-            expected,
-            "{peer} at {local:?}"
-        );
-    }
-
-    #[test]
-    fn a_peer_at_loopback_or_at_our_own_address_is_on_this_host() {
-        check("127.0.0.1:50000", "127.0.0.1:80", true);
-        check("127.0.0.2:50000", "192.0.2.1:80", true);
-        check("[::1]:50000", "[::1]:80", true);
-        check("[::ffff:127.0.0.1]:50000", "unknown", true);
-        check("192.0.2.1:50000", "192.0.2.1:80", true);
-        check("[2001:db8::1]:50000", "[2001:db8::1]:80", true);
-        check("[::ffff:192.0.2.1]:50000", "192.0.2.1:80", true);
-        check("192.0.2.2:50000", "192.0.2.1:80", false);
-        check("[2001:db8::2]:50000", "[2001:db8::1]:80", false);
-        check("192.0.2.1:50000", "unknown", false);
+impl Drop for Client {
+    fn drop(&mut self) {
+        if let Some(worker) = self.worker.upgrade() {
+            let was = match self.of {
+                Of::Connection => Was::Connection,
+                Of::Stream(_) => Was::Stream,
+            };
+            worker.left(self.number, was);
+        }
+        if let Of::Stream(connection) = &self.of {
+            connection.stream_ended();
+        }
     }
 }

@@ -5,31 +5,27 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cutover_wire::proxy::{
-    Call, FrameError, LENGTH_BYTES, Refusal, Reply, Request, Status, VERSION, decode, encode,
-    length,
+    Call, FrameError, Refusal, Reply, Request, Status, VERSION, decode, encode,
 };
 use serde::Deserialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
 
 use crate::abilities::abilities;
+use crate::frame::{self, TalkError};
 use crate::peer::Allowed;
 use crate::store::chain;
-use crate::switchboard::{Applied, Switchboard};
+use crate::switchboard::{Applied, Switchboard, Unfenced};
+use crate::takeover::{Offer, SecondName};
 
 /// Connections at once: one agent with a drain for each of its apps, and a person.
 const MAX_CONNECTIONS: usize = 64;
-
-/// How long the rest of a frame, or the reading of a reply, may take.
-const FRAME_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Characters that are told of why a call was not understood.
 const MAX_TOLD: usize = 500;
@@ -44,46 +40,45 @@ pub struct ControlError {
     source: io::Error,
 }
 
+/// What the control socket tells and gives.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) allowed: Allowed,
+    pub(crate) switchboard: Arc<Switchboard>,
+    /// Where users come in; those where a plain request is served come first.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) offer: Offer,
+    /// How long idle clients stay that cannot stay as long as they may.
+    pub(crate) linger: Duration,
+}
+
 /// The control socket.
 #[derive(Debug)]
 pub(crate) struct Control {
     listener: UnixListener,
     path: PathBuf,
-    allowed: Allowed,
-    switchboard: Arc<Switchboard>,
-    addresses: Vec<SocketAddr>,
+    /// Its name until it is placed.
+    fresh: PathBuf,
+    /// The device and number of its inode, by which it is told from a successor's.
+    inode: (u64, u64),
+    desk: Desk,
+    second_name: Mutex<Option<SecondName>>,
     places: Arc<Semaphore>,
 }
 
-/// Why a talk ended before its time.
+/// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
-enum TalkError {
-    #[error("could not read or write")]
-    Socket(#[from] io::Error),
-    #[error("the peer was too slow")]
-    Slow(#[from] tokio::time::error::Elapsed),
-    #[error("a frame is wrong")]
-    Frame(#[from] FrameError),
+enum Ended {
+    #[error(transparent)]
+    Talk(#[from] TalkError),
     #[error("what became of the table is not known")]
-    InDoubt(#[from] crate::switchboard::Unfenced),
+    InDoubt(#[from] Unfenced),
 }
 
 impl Control {
-    /// Makes the socket in place of one that a dead process left.
-    pub(crate) fn bind(
-        path: &Path,
-        allowed: Allowed,
-        switchboard: Arc<Switchboard>,
-        addresses: Vec<SocketAddr>,
-    ) -> Result<Self, ControlError> {
-        let at = |operation| {
-            let path = path.to_owned();
-            move |source| ControlError {
-                operation,
-                path,
-                source,
-            }
-        };
+    /// Makes the socket, which nobody finds before it is placed.
+    pub(crate) fn bind(path: &Path, desk: Desk) -> Result<Self, ControlError> {
+        let at = |operation| failed(path, operation);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(at("make the directory of"))?;
         }
@@ -94,18 +89,24 @@ impl Control {
         let listener = UnixListener::bind(&fresh).map_err(at("bind"))?;
         let mode = fs::Permissions::from_mode(0o660);
         fs::set_permissions(&fresh, mode).map_err(at("set the mode of"))?;
-        if let Some(group) = allowed.group() {
+        if let Some(group) = desk.allowed.group() {
             std::os::unix::fs::chown(&fresh, None, Some(group)).map_err(at("set the group of"))?;
         }
-        fs::rename(&fresh, path).map_err(at("place"))?;
+        let inode = inode(&fresh).map_err(at("look at"))?;
         Ok(Self {
             listener,
             path: path.to_owned(),
-            allowed,
-            switchboard,
-            addresses,
+            fresh,
+            inode,
+            desk,
+            second_name: Mutex::default(),
             places: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
         })
+    }
+
+    /// Gives the socket its path, in place of one that another process made.
+    pub(crate) fn place(&self) -> Result<(), ControlError> {
+        fs::rename(&self.fresh, &self.path).map_err(failed(&self.path, "place"))
     }
 
     /// Talks until the process ends.
@@ -130,14 +131,20 @@ impl Control {
         }
     }
 
-    /// Removes the socket's name.
+    /// Removes the socket's names, but not those of a successor's.
     pub(crate) fn remove(&self) {
-        let _ = fs::remove_file(&self.path);
+        for name in [&self.path, &self.fresh] {
+            if inode(name).is_ok_and(|found| found == self.inode) {
+                let _ = fs::remove_file(name);
+            }
+        }
+        let second = self.second_name.lock();
+        *second.unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     async fn admit(&self, stream: UnixStream) {
         match stream.peer_cred() {
-            Ok(peer) if self.allowed.admits(&peer) => {}
+            Ok(peer) if self.desk.allowed.admits(&peer) => {}
             Ok(peer) => {
                 let (uid, pid) = (peer.uid(), peer.pid());
                 tracing::warn!(uid, ?pid, "a peer may not use the control socket");
@@ -153,59 +160,95 @@ impl Control {
         }
     }
 
-    async fn talk(&self, mut stream: UnixStream) -> Result<(), TalkError> {
-        let mut head = [0; LENGTH_BYTES];
-        loop {
-            // The first byte may take as long as the agent has nothing to ask.
-            match stream.read(&mut head[..1]).await {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-            timeout(FRAME_DEADLINE, stream.read_exact(&mut head[1..])).await??;
-            let size = length(head)?;
-            let mut body = Vec::new();
-            let mut rest = (&mut stream).take(size as u64);
-            timeout(FRAME_DEADLINE, rest.read_to_end(&mut body)).await??;
-            if body.len() < size {
-                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-            }
+    async fn talk(&self, mut stream: UnixStream) -> Result<(), Ended> {
+        while let Some(body) = frame::next(&mut stream).await? {
             let reply = match read_call(&body) {
+                Ok(Call {
+                    request: Request::TakeOver,
+                    ..
+                }) => {
+                    let given = self.desk.offer.hand_over(&mut stream, &self.path).await?;
+                    if given.is_some() {
+                        let kept = self.second_name.lock();
+                        *kept.unwrap_or_else(PoisonError::into_inner) = given;
+                    }
+                    return Ok(());
+                }
                 Ok(call) => self.answer(call).await?,
                 Err(refusal) => Reply::Refused(refusal),
             };
-            let frame = encode(&reply)?;
-            timeout(FRAME_DEADLINE, stream.write_all(&frame)).await??;
+            frame::send_bytes(&mut stream, &framed(reply).map_err(TalkError::Frame)?).await?;
         }
+        Ok(())
     }
 
-    async fn answer(&self, call: Call) -> Result<Reply, TalkError> {
+    async fn answer(&self, call: Call) -> Result<Reply, Ended> {
+        let board = &self.desk.switchboard;
+        let outcome = |applied| match applied {
+            Applied::Generation(generation) => Reply::Applied { generation },
+            Applied::Refused(refusal) => Reply::Refused(refusal),
+        };
         Ok(match call.request {
             Request::Status => Reply::Status(Status {
-                instance: self.switchboard.instance().to_owned(),
+                instance: board.instance().to_owned(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
-                generation: self.switchboard.table().await.generation,
-                listeners: self.addresses.clone(),
+                generation: board.table().await.generation,
+                listeners: self.desk.addresses.clone(),
                 abilities: abilities(),
             }),
-            Request::Table => Reply::Table((*self.switchboard.table().await).clone()),
-            Request::Apply { expected, table } => {
-                match self.switchboard.apply(expected, table).await? {
-                    Applied::Generation(generation) => Reply::Applied { generation },
-                    Applied::Refused(refusal) => Reply::Refused(refusal),
-                }
+            Request::Table => Reply::Table((*board.table().await).clone()),
+            Request::Apply { expected, table } => outcome(board.apply(expected, table).await?),
+            Request::Follow { table } => outcome(board.follow(table, self.desk.linger).await?),
+            Request::TakeOver | Request::Taken => {
+                let why = "nothing was handed over on this connection".to_owned();
+                Reply::Refused(Refusal::TakeOver(why))
             }
             Request::Drain {
                 app,
                 targets,
                 deadline_ms,
+                cut,
             } => {
                 let deadline = Duration::from_millis(deadline_ms);
-                Reply::Drained(self.switchboard.drain(&app, &targets, deadline).await)
+                Reply::Drained(board.drain(&app, &targets, deadline, cut).await)
             }
-            Request::Statistics => Reply::Statistics(self.switchboard.statistics().await),
+            Request::PutCertificate { name, chain, key } => {
+                match board.put_certificate(name, chain, key).await {
+                    Ok(()) => Reply::CertificatePut,
+                    Err(problems) => Reply::Refused(Refusal::Certificate(problems)),
+                }
+            }
+            Request::DropCertificate { name } => {
+                board.drop_certificate(&name);
+                Reply::CertificateDropped
+            }
+            Request::Statistics => Reply::Statistics(board.statistics().await),
         })
+    }
+}
+
+fn failed(path: &Path, operation: &'static str) -> impl Fn(io::Error) -> ControlError {
+    let path = path.to_owned();
+    move |source| ControlError {
+        operation,
+        path: path.clone(),
+        source,
+    }
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}
+
+/// The frame of a reply. Figures of very many targets may not fit in one: the
+/// agent judges by those of pools.
+fn framed(mut reply: Reply) -> Result<Vec<u8>, FrameError> {
+    match (encode(&reply), &mut reply) {
+        (Err(FrameError::TooLarge(_)), Reply::Statistics(told)) => {
+            told.leave_out_targets();
+            encode(&reply)
+        }
+        (frame, _) => frame,
     }
 }
 
@@ -229,6 +272,8 @@ fn read_call(body: &[u8]) -> Result<Call, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use cutover_wire::statistics::{PoolStatistics, Statistics, TargetStatistics};
+    use std::collections::BTreeMap;
 
     #[test]
     fn another_version_is_told_even_when_its_call_is_not_understood() {
@@ -237,6 +282,28 @@ mod tests {
         let call = br#"{"version":1,"request":{"dance":{}}}"#;
         assert!(matches!(read_call(call), Err(Refusal::Malformed(_))));
         assert!(matches!(read_call(b"[]"), Err(Refusal::Malformed(_))));
+    }
+
+    #[test]
+    fn figures_of_more_targets_than_fit_are_told_by_pool() {
+        let target = |number: u32| (number.to_string().repeat(20), TargetStatistics::default());
+        let pool = PoolStatistics {
+            succeeded: 5,
+            targets: (0..100_000).map(target).collect(),
+            ..PoolStatistics::default()
+        };
+        let pools = BTreeMap::from([("v1".to_owned(), pool)]);
+        let told = Statistics {
+            apps: BTreeMap::from([("shop".to_owned(), pools)]),
+            ..Statistics::default()
+        };
+        let frame = framed(Reply::Statistics(told)).unwrap();
+        let Reply::Statistics(told) = decode(&frame[cutover_wire::proxy::LENGTH_BYTES..]).unwrap()
+        else {
+            panic!("another reply");
+        };
+        let pool = &told.apps["shop"]["v1"];
+        assert_eq!((pool.succeeded, pool.targets.len()), (5, 0));
     }
 
     #[test]

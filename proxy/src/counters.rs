@@ -44,6 +44,7 @@ struct Lane {
     entered: [AtomicU64; 3],
     left: [AtomicU64; 3],
     latency: Box<[AtomicU64]>,
+    latency_micros: AtomicU64,
 }
 
 impl Lane {
@@ -54,6 +55,7 @@ impl Lane {
             entered: Default::default(),
             left: Default::default(),
             latency: (0..Histogram::BUCKETS).map(|_| AtomicU64::new(0)).collect(),
+            latency_micros: AtomicU64::new(0),
         }
     }
 }
@@ -64,8 +66,14 @@ pub(crate) struct Counters {
     lanes: Box<[Lane]>,
 }
 
-fn add_one(count: &AtomicU64) {
-    count.store(count.load(Relaxed) + 1, Relaxed);
+/// Adds to a count that this thread alone writes.
+pub(crate) fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Relaxed).wrapping_add(more), Relaxed);
+}
+
+/// Counts where only this thread writes.
+pub(crate) fn add_one(count: &AtomicU64) {
+    add(count, 1);
 }
 
 impl Counters {
@@ -79,6 +87,12 @@ impl Counters {
     /// A request came in.
     pub(crate) fn entered(&self, worker: usize, kind: Kind) {
         add_one(&self.lanes[worker].entered[kind as usize]);
+    }
+
+    /// The requests that came in at one worker: what decides whose turn it is.
+    pub(crate) fn turn(&self, worker: usize) -> usize {
+        let entered = &self.lanes[worker].entered[Kind::Request as usize];
+        usize::try_from(entered.load(Relaxed)).unwrap_or(usize::MAX)
     }
 
     /// A request went out, or became another kind.
@@ -99,7 +113,9 @@ impl Counters {
     /// The head of an answer came.
     pub(crate) fn answered(&self, worker: usize, micros: u64) {
         let bucket = usize::from(Histogram::bucket_of(micros));
-        add_one(&self.lanes[worker].latency[bucket]);
+        let lane = &self.lanes[worker];
+        add_one(&lane.latency[bucket]);
+        add(&lane.latency_micros, micros);
     }
 
     /// All lanes together.
@@ -123,6 +139,7 @@ impl Counters {
             sum.requests_open += open(Kind::Request);
             sum.streams_open += open(Kind::Stream);
             sum.tunnels_open += open(Kind::Tunnel);
+            sum.latency_micros += lane.latency_micros.load(Relaxed);
             for (bucket, count) in (0..).zip(&lane.latency) {
                 sum.latency.add(bucket, count.load(Relaxed));
             }
@@ -152,7 +169,7 @@ mod tests {
             (1, 1, 1)
         );
         assert_eq!((told.requests_open, told.finished()), (1, 3));
-        assert_eq!(told.latency.count(), 2);
+        assert_eq!((told.latency.count(), told.latency_micros), (2, 2_000));
         assert!(told.latency.quantile(500) >= Some(1_000));
     }
 }

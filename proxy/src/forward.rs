@@ -1,379 +1,448 @@
-//! One request on its way to a target and its answer back.
+//! One request from its head to the target it is bound to.
 //!
 //! ```text
-//!  admit ─▶ route ─▶ bind ─▶ connect ─▶ exchange ─▶ answer
-//!             │        ▲        │           │
-//!            404       └────────┴───────────┘ see `retry`
+//!  admit ─▶ challenge? ─▶ route ─▶ redirect? ─▶ short body ─▶ choose ─▶ parked? ─▶ bind ─▶ `errand`
+//!    │                      │                                   ▲          │        │
+//!   400                    404                                  └── wait ◀─┘       503
 //! ```
 //!
 //! Invariant: between reading the snapshot and counting in there is no await.
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use cutover_wire::table::Limits;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
-use hyper::body::Incoming;
-use tokio::time::timeout;
+use cutover_wire::table::Maintenance;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use hyper::body::{Body as _, Incoming};
+use hyper::upgrade::OnUpgrade;
 
-use crate::admission::{Admitted, admit, routed_host};
-use crate::answer::{After, AnswerBody, Passing, own};
+use crate::access_log::{Draft, Ending};
+use crate::admission::{Admitted, WebSocket, admit, routed_host};
+use crate::answer::{After, AnswerBody, own, page};
+use crate::binding::Bound;
 use crate::client::{Client, Upload};
-use crate::counters::Outcome;
+use crate::errand::Errand;
+use crate::forwarded::{self, Caller};
 use crate::headers;
-use crate::retry::{MAX_TRIES, is_idempotent, pause};
-use crate::route::Route;
-use crate::target::Kind;
+use crate::mirror::{Mirrors, Pair, Shadow};
+use crate::origin::{Origin, Scheme};
+use crate::park::{Place, Waited};
+use crate::retry::is_idempotent;
+use crate::route::{Asked, Route, Snapshot};
+use crate::tally::{Event, Form};
 use crate::ticket::Ticket;
-use crate::tunnel::Tunnel;
-use crate::upload::RequestBody;
-use crate::upstream::{Care, ExchangeError, Upstream};
+use crate::tls::http_challenge;
+use crate::upload::{Pace, RequestBody, read_whole};
 use crate::worker::Worker;
+
+/// Bodies up to this length are read before the request is bound. A form or a
+/// call of an interface is shorter, and a connection's buffers are longer.
+const SHORT: u64 = 16 * 1024;
 
 /// The client broke its own request, so nobody is there to be answered.
 #[derive(Debug, thiserror::Error)]
 #[error("the client broke its request")]
 pub(crate) struct Broken;
 
-/// What a request is, besides its head and body.
-#[derive(Debug)]
-struct Errand {
+/// A request on its way to a target.
+struct Guest {
     worker: Rc<Worker>,
     client: Rc<Client>,
-    app: Arc<str>,
-    limits: Limits,
+    origin: Rc<Origin>,
+    caller: Caller,
+    admitted: Admitted,
     begun: Instant,
-    version: Version,
-    websocket: bool,
-    probe: bool,
-    repeatable: bool,
+    /// Drawn for it, and the same each time that its pool is chosen.
+    random: u64,
+    /// What its line in the log will say.
+    draft: Option<Box<Draft>>,
+}
+
+/// What the table says of a request at first sight.
+enum Sight {
+    /// It is the question of a certificate authority.
+    Challenge(String),
+    /// No app takes it.
+    Unrouted(String),
+    /// Its client is sent elsewhere.
+    Redirect(StatusCode, HeaderValue),
+    /// An app takes it.
+    Route(Arc<Route>),
 }
 
 /// Serves one request.
 pub(crate) async fn forward(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<AnswerBody>, Broken> {
     let begun = Instant::now();
     client.waits(u64::MAX);
+    client.take_uploaded();
+    let upgrade = (*request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let (mut parts, body) = request.into_parts();
-    let refuse = |status, text: &str, after| {
-        client.rests();
-        Ok(own(status, text, worker.after(after)))
-    };
-    let admitted = match admit(&mut parts, client.fault()) {
+    let mut admitted = match admit(&mut parts, client.take_request()) {
         Ok(admitted) => admitted,
-        Err(refused) => return refuse(refused.status, refused.text, After::Close),
-    };
-    let host = routed_host(parts.headers.get(header::HOST));
-    let bound = worker.route(&host, parts.uri.path(), begun);
-    let Some((route, ticket)) = bound else {
-        let text = format!("no app is served for the host {host:?}");
-        return refuse(StatusCode::NOT_FOUND, &text, After::KeepAlive);
-    };
-    let max = route.limits.max_body;
-    if max.is_some_and(|max| admitted.length.is_some_and(|length| length > max)) {
-        if let Some(mut ticket) = ticket {
-            ticket.settle(Outcome::Abandoned);
+        Err(refused) => {
+            client.rests();
+            worker.refused(refused.form);
+            let (log, random, origin) = (worker.log(), worker.next_random(), client.origin());
+            let draft = Draft::begin(log, random, begun, &parts, &origin, None);
+            if let Some(mut draft) = draft {
+                draft.own(refused.status);
+                draft.end(Ending::Refused);
+            }
+            let after = worker.after(&client, After::Close);
+            return Ok(own(refused.status, refused.text, after));
         }
-        let text = "the body is larger than this app takes";
-        return refuse(StatusCode::PAYLOAD_TOO_LARGE, text, After::Close);
-    }
-    let Some(ticket) = ticket else {
-        let text = format!("no target of {} takes requests now", route.app);
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, &text, After::KeepAlive);
     };
-    let (errand, request) = prepare(worker, client, &route, begun, admitted, parts, body);
-    drop(route);
-    errand.run(ticket, request).await
-}
-
-fn prepare(
-    worker: Rc<Worker>,
-    client: Rc<Client>,
-    route: &Route,
-    begun: Instant,
-    admitted: Admitted,
-    mut parts: http::request::Parts,
-    body: Incoming,
-) -> (Errand, Request<RequestBody>) {
-    let probe = client.neighbour && headers::is_probe(&parts.headers);
-    headers::to_target(&mut parts.headers, &client.forwarded_for, || {
-        worker.new_id()
-    });
-    if admitted.websocket {
-        headers::upgrade(&mut parts.headers);
+    if body.is_end_stream() {
+        // On a stream the end may be told with the head, without a length.
+        admitted.length = Some(0);
     }
-    let limits = route.limits.clone();
-    let body = if admitted.length == Some(0) {
-        client.set_upload(Upload::Done);
-        RequestBody::empty()
-    } else {
-        let client = Rc::clone(&client);
-        RequestBody::new(
-            body,
-            client,
-            limits.max_body,
-            limits.idle_ms,
-            limits.response_ms,
-        )
-    };
-    let errand = Errand {
+    let origin = client.origin();
+    let caller = worker
+        .snapshot(|table| forwarded::client(origin.address.ip(), &parts.headers, table.trusted()));
+    let random = worker.next_random();
+    let draft = Draft::begin(worker.log(), random, begun, &parts, &origin, Some(&caller));
+    let mut guest = Guest {
+        random,
+        caller,
+        draft,
+        origin,
         worker,
         client,
-        app: Arc::clone(&route.app),
-        limits,
+        admitted,
         begun,
-        version: parts.version,
-        websocket: admitted.websocket,
-        probe,
-        repeatable: body.is_empty() && is_idempotent(&parts.method),
     };
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = parts.uri;
-    *request.headers_mut() = parts.headers;
-    (errand, request)
+    let sight = guest.worker.snapshot(|table| guest.look(table, &parts));
+    let route = match sight {
+        Sight::Route(route) => route,
+        other => return Ok(guest.answer(other)),
+    };
+    let max = route.limits.max_body;
+    if max.is_some_and(|max| guest.admitted.length.is_some_and(|length| length > max)) {
+        guest.worker.refused(Form::BodySize);
+        let text = "the body is larger than this app takes";
+        return Ok(guest.refuse(
+            Some(&route),
+            StatusCode::PAYLOAD_TOO_LARGE,
+            text,
+            After::Close,
+        ));
+    }
+    guest.take(route, parts, body, upgrade).await
 }
 
-impl Errand {
-    async fn run(
-        self,
-        mut ticket: Ticket,
-        mut request: Request<RequestBody>,
-    ) -> Result<Response<AnswerBody>, Broken> {
-        if self.probe {
-            ticket.leave_uncounted();
+impl Guest {
+    fn look(&self, table: &Snapshot, parts: &Parts) -> Sight {
+        if let Some(answer) = http_challenge(table.acme(), parts.uri.path()) {
+            return Sight::Challenge(answer.to_owned());
         }
-        let mut fresh = self.websocket;
-        let mut repeated = false;
-        loop {
-            let number = ticket.hold().target().number();
-            let kept = (!fresh).then(|| {
-                let care = if self.repeatable {
-                    Care::Repeatable
-                } else {
-                    Care::Once
-                };
-                self.worker.take(number, care, self.begun)
-            });
-            let mut upstream = match kept.flatten() {
-                Some(upstream) => upstream,
-                None => match Box::pin(self.connect(&mut ticket)).await {
-                    Some(upstream) => upstream,
-                    None => {
-                        let text = "no target could be reached";
-                        return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
-                    }
-                },
-            };
-            if !request.headers().contains_key(header::HOST) {
-                // Only a client of HTTP/1.0 may leave it out; a target may not miss it.
-                let address = ticket.hold().target().address().to_string();
-                if let Ok(address) = HeaderValue::from_str(&address) {
-                    request.headers_mut().insert(header::HOST, address);
-                }
-            }
-            let spare =
-                (upstream.is_reused() && self.repeatable && !repeated).then(|| copy(&request));
-            if request.body().is_empty() {
-                self.client.waits(self.limits.response_ms);
-            } else {
-                self.client.waits(self.limits.idle_ms);
-            }
-            let number = ticket.hold().target().number();
-            let error = match upstream.exchange(request, &self.client).await {
-                Ok(response) => return self.answer(ticket, upstream, response),
-                Err(error) => error,
-            };
-            let again = match (error, spare) {
-                (ExchangeError::Unsent(same), _) if upstream.is_reused() => Some(*same),
-                (ExchangeError::Silent(_), Some(spare)) => {
-                    self.worker.surprised(number);
-                    repeated = true;
-                    Some(spare).filter(|_| self.worker.may_repeat(&self.app))
-                }
-                (error, _) => return self.give_up(ticket, &error),
-            };
-            let Some(again) = again else {
-                let text = "the target closed the connection";
-                return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
-            };
-            ticket.retried();
-            request = again;
-            fresh = true;
-        }
-    }
-
-    /// Connects to the ticket's target, or to another one that the ticket is bound to then.
-    async fn connect(&self, ticket: &mut Ticket) -> Option<Box<Upstream>> {
-        let budget = Duration::from_millis(self.limits.connect_ms);
-        let began = Instant::now();
-        self.client.waits(u64::MAX);
-        let mut failed: Vec<u64> = Vec::new();
-        loop {
-            let target = Arc::clone(ticket.hold().target());
-            let left = budget.checked_sub(began.elapsed())?;
-            // A target that swallows packets must leave time for another, which
-            // may be of the release that takes its place.
-            let tries_left = u32::try_from(MAX_TRIES.saturating_sub(failed.len())).unwrap_or(1);
-            let share = left / tries_left.max(1);
-            let trouble = match timeout(share, Upstream::connect(target.address())).await {
-                Ok(Ok(upstream)) => {
-                    target.connected();
-                    return Some(upstream);
-                }
-                Ok(Err(error)) => error.to_string(),
-                Err(_) => "timed out".to_owned(),
-            };
-            tracing::debug!(target = %target.address(), error = %trouble, "could not connect");
-            target.unreachable(self.worker.now());
-            failed.push(target.number());
-            if failed.len() >= MAX_TRIES || !self.worker.may_repeat(&self.app) {
-                return None;
-            }
-            let (pool, hold) = self.worker.bind_again(&self.app, &failed)?;
-            let number = hold.target().number();
-            ticket.rebind(&pool, hold);
-            let tries = failed.iter().filter(|&&tried| tried == number).count();
-            if tries > 0 {
-                tokio::time::sleep(pause(tries)).await;
-            }
-        }
-    }
-
-    fn fail(&self, mut ticket: Ticket, status: StatusCode, text: &str) -> Response<AnswerBody> {
-        ticket.settle(Outcome::Failed);
-        self.client.rests();
-        own(status, text, self.worker.after(After::KeepAlive))
-    }
-
-    /// The answer where nothing can be sent again.
-    fn give_up(
-        &self,
-        mut ticket: Ticket,
-        error: &ExchangeError,
-    ) -> Result<Response<AnswerBody>, Broken> {
-        let (status, text) = match (self.client.upload(), error) {
-            (Upload::Broken, _) => {
-                ticket.settle(Outcome::Abandoned);
-                return Err(Broken);
-            }
-            (Upload::TooLarge, _) => {
-                let text = "the body is larger than this app takes";
-                (StatusCode::PAYLOAD_TOO_LARGE, text)
-            }
-            (Upload::FromClient, ExchangeError::Late) => (
-                StatusCode::REQUEST_TIMEOUT,
-                "the rest of the body did not come",
-            ),
-            (_, ExchangeError::Late) => {
-                let text = "the target did not answer in time";
-                return Ok(self.fail(ticket, StatusCode::GATEWAY_TIMEOUT, text));
-            }
-            (_, ExchangeError::Unsent(_)) => {
-                let text = "the target closed the connection";
-                return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
-            }
-            (_, ExchangeError::Silent(error) | ExchangeError::Broken(error)) => {
-                tracing::debug!(%error, "an exchange with a target failed");
-                let text = "the target broke the connection";
-                return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
-            }
+        let host = routed_host(parts.headers.get(header::HOST));
+        let Some(found) = table.find(&host, parts.uri.path()) else {
+            return Sight::Unrouted(format!("no app is served for the host {host:?}"));
         };
-        ticket.settle(Outcome::Abandoned);
-        self.client.rests();
-        Ok(own(status, text, After::Close))
+        match found.redirect(&parts.uri, self.scheme(), &host) {
+            Some((status, location)) => Sight::Redirect(status, location),
+            None => Sight::Route(Arc::clone(found.route)),
+        }
     }
 
-    fn answer(
-        self,
-        mut ticket: Ticket,
-        upstream: Box<Upstream>,
-        response: Response<Incoming>,
-    ) -> Result<Response<AnswerBody>, Broken> {
-        let answered = ticket.answered();
-        let (mut parts, body) = response.into_parts();
-        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            if self.websocket && headers::is_websocket(&parts.headers) {
-                return Ok(self.tunnel(ticket, *upstream, parts));
+    /// The answer to a request that no app takes.
+    fn answer(&mut self, sight: Sight) -> Response<AnswerBody> {
+        match sight {
+            Sight::Challenge(answer) => {
+                self.refuse(None, StatusCode::OK, &answer, After::KeepAlive)
             }
-            let text = "the target switched protocols unasked";
-            return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
+            Sight::Redirect(status, location) => {
+                let text = "see Location";
+                let mut answer = self.say(None, status, text, After::KeepAlive, Ending::Answered);
+                answer.headers_mut().insert(header::LOCATION, location);
+                answer
+            }
+            Sight::Unrouted(text) => {
+                self.worker.count(Event::Unrouted);
+                self.refuse(None, StatusCode::NOT_FOUND, &text, After::KeepAlive)
+            }
+            Sight::Route(route) => {
+                self.worker.count(Event::Unserved);
+                let text = format!("no target of {} takes requests now", route.app);
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                self.refuse(Some(&route), status, &text, After::KeepAlive)
+            }
         }
-        if headers::is_stream(&parts.headers) {
-            ticket.become_kind(Kind::Stream);
-        }
-        self.worker
-            .told(ticket.hold().target().number(), &parts.headers);
-        headers::to_client(&mut parts.headers);
-        self.label(&ticket, &mut parts);
-        self.client.moves(self.limits.idle_ms);
-        parts.version = Version::HTTP_11;
-        let mut passing = Box::new(Passing {
-            body,
-            upstream: Some(upstream),
-            ticket,
-            client: self.client,
-            worker: self.worker,
-            status: parts.status,
-            answered,
-            reset_if_broken: self.version == Version::HTTP_10,
-        });
-        let body = if hyper::body::Body::is_end_stream(&passing.body) {
-            passing.finish();
-            AnswerBody::Text(None)
-        } else {
-            AnswerBody::Target(passing)
-        };
-        Ok(Response::from_parts(parts, body))
     }
 
-    fn tunnel(
-        self,
-        mut ticket: Ticket,
-        upstream: Upstream,
-        mut parts: http::response::Parts,
+    /// An answer of our own. What the client still owes of a body is not waited for.
+    fn refuse(
+        &mut self,
+        route: Option<&Route>,
+        status: StatusCode,
+        text: &str,
+        after: After,
     ) -> Response<AnswerBody> {
-        ticket.become_kind(Kind::Tunnel);
-        ticket.settle(Outcome::Succeeded);
-        headers::to_client(&mut parts.headers);
-        headers::upgrade(&mut parts.headers);
-        if self.probe
-            && let Some(name) = &ticket.pool().name
-        {
-            headers::tell_pool(&mut parts.headers, name);
-        }
-        let (target, early) = upstream.into_tunnel();
-        self.client.moves(self.limits.idle_ms);
-        *self.client.tunnel.borrow_mut() = Some(Box::new(Tunnel {
-            target,
-            early,
-            ticket,
-            idle_ms: self.limits.idle_ms,
-        }));
-        Response::from_parts(parts, AnswerBody::Text(None))
+        self.say(route, status, text, after, Ending::Refused)
     }
 
-    fn label(&self, ticket: &Ticket, parts: &mut http::response::Parts) {
-        if self.probe
-            && let Some(name) = &ticket.pool().name
-        {
-            headers::tell_pool(&mut parts.headers, name);
-        }
-        if self.worker.after(After::KeepAlive) == After::Close {
-            headers::close(&mut parts.headers);
+    fn say(
+        &mut self,
+        route: Option<&Route>,
+        status: StatusCode,
+        text: &str,
+        after: After,
+        ending: Ending,
+    ) -> Response<AnswerBody> {
+        self.client.rests();
+        self.note(route, status, ending);
+        let after = self.worker.after(&self.client, after);
+        match route.and_then(|route| route.page(status.as_u16())) {
+            Some(html) => page(status, html, after),
+            None => own(status, text, after),
         }
     }
-}
 
-/// The same request once more; it has no body.
-fn copy(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::empty());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
+    /// The request has its answer, and its line in the log.
+    fn note(&mut self, route: Option<&Route>, status: StatusCode, ending: Ending) {
+        if let Some(mut draft) = self.draft.take() {
+            if let Some(route) = route {
+                draft.name(&route.app, None);
+            }
+            draft.own(status);
+            draft.end(ending);
+        }
+    }
+
+    fn asked<'a>(&self, parts: &'a Parts) -> Asked<'a> {
+        Asked {
+            headers: &parts.headers,
+            address: self.caller.address,
+            scheme: self.scheme(),
+            random: self.random,
+        }
+    }
+
+    /// How the client speaks, to us or to a proxy before us.
+    fn scheme(&self) -> Scheme {
+        self.caller.scheme(self.origin.scheme)
+    }
+
+    /// Binds the request and carries it.
+    async fn take(
+        mut self,
+        mut route: Arc<Route>,
+        parts: Parts,
+        body: Incoming,
+        upgrade: Option<OnUpgrade>,
+    ) -> Result<Response<AnswerBody>, Broken> {
+        let pace = Pace {
+            idle_ms: route.limits.idle_ms,
+            response_ms: route.limits.response_ms,
+            // A stream of HTTP/2 without a length may be a talk, which has pauses.
+            hurried: self.admitted.length.is_some() || !self.client.is_stream(),
+        };
+        let body = match self.admitted.length {
+            Some(0) => {
+                self.client.set_upload(Upload::Done);
+                RequestBody::empty()
+            }
+            Some(length @ ..=SHORT) => {
+                // Between requests nothing is read ahead, so what is there is taken now.
+                match Box::pin(read_whole(body, &self.client, length as usize, pace)).await {
+                    Ok(bytes) => RequestBody::Kept(Some(bytes)),
+                    Err(Upload::Broken) => return Err(Broken),
+                    Err(_) => {
+                        self.worker.refused(Form::Slow);
+                        let text = "the rest of the body did not come";
+                        let status = StatusCode::REQUEST_TIMEOUT;
+                        return Ok(self.refuse(Some(&route), status, text, After::Close));
+                    }
+                }
+            }
+            length => {
+                let (client, max) = (Rc::clone(&self.client), route.limits.max_body);
+                if length.is_none() && self.client.is_stream() {
+                    RequestBody::glanced(body, client, max, pace, SHORT).await
+                } else {
+                    RequestBody::streamed(body, client, max, pace)
+                }
+            }
+        };
+        if !body.is_empty() && body.copy().is_some() {
+            // Time has passed; the request is routed by the table of now.
+            match self.worker.snapshot(|table| self.look(table, &parts)) {
+                Sight::Route(now) => route = now,
+                other => return Ok(self.answer(other)),
+            }
+        }
+        let mut place: Option<Place> = None;
+        loop {
+            // Who was let go passes by those who still wait; a table that parks
+            // again holds it too.
+            let held = route.park.is_some() || place.is_none() && route.lot.is_open();
+            // Who is answered with a page need not wait for a target.
+            let closed = route.maintenance == Maintenance::On;
+            if held && !closed && !route.is_shown(&parts.headers) {
+                match self.wait(&route, place.take(), &body).await {
+                    Ok(let_go) => place = Some(let_go),
+                    Err(seconds) => return Ok(self.turned_away(&route, seconds)),
+                }
+                match self.worker.snapshot(|table| self.look(table, &parts)) {
+                    Sight::Route(now) => route = now,
+                    other => return Ok(self.answer(other)),
+                }
+                continue;
+            }
+            let bound = self.worker.bind(&route, &self.asked(&parts), &[]);
+            let (mut ticket, cookie) = match bound {
+                Bound::Target { pool, hold, cookie } => {
+                    self.worker.pay_in(&route.app, self.begun);
+                    let (index, draft) = (self.worker.index(), self.draft.take());
+                    (Ticket::new(pool, hold, index, self.begun, draft), cookie)
+                }
+                Bound::Maintenance => return Ok(self.closed(&route)),
+                Bound::Nobody => {
+                    // The last target may have begun to drain between our look at the
+                    // table and now: then the table is a newer one.
+                    match self.worker.snapshot(|table| self.look(table, &parts)) {
+                        Sight::Route(now) if !Arc::ptr_eq(&now, &route) => route = now,
+                        sight => return Ok(self.answer(sight)),
+                    }
+                    continue;
+                }
+            };
+            drop(place);
+            let (errand, request) = self.prepare(route, cookie, parts, body, upgrade);
+            if let Some(draft) = ticket.draft() {
+                let id = headers::request_id(request.headers());
+                draft.name(&errand.route.app, id);
+            }
+            return errand.run(ticket, request).await;
+        }
+    }
+
+    /// Waits in the app's lot; tells otherwise in how many seconds to come again.
+    async fn wait(
+        &self,
+        route: &Route,
+        place: Option<Place>,
+        body: &RequestBody,
+    ) -> Result<Place, u64> {
+        self.client.waits(u64::MAX);
+        let place = match place {
+            Some(place) => place,
+            None => route
+                .lot
+                .enter(body.kept_bytes())
+                .map_err(|full| full.retry_after)?,
+        };
+        // A client that leaves drops this. The library sees that it has left where it
+        // reads, which it does not in the middle of a body that nobody takes.
+        let unread = body.copy().is_none() && !self.client.is_stream();
+        self.client.set_unread(unread);
+        let waited = place.wait().await;
+        self.client.set_unread(false);
+        match waited {
+            Waited::Released(place) => Ok(place),
+            Waited::Aged { retry_after } => Err(retry_after),
+        }
+    }
+
+    fn turned_away(&mut self, route: &Route, seconds: u64) -> Response<AnswerBody> {
+        let text = format!("{} has nobody to answer now; try again soon", route.app);
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut answer = self.refuse(Some(route), status, &text, After::KeepAlive);
+        let seconds = HeaderValue::from(seconds);
+        answer.headers_mut().insert(header::RETRY_AFTER, seconds);
+        answer
+    }
+
+    fn closed(&mut self, route: &Route) -> Response<AnswerBody> {
+        self.client.rests();
+        let after = self.worker.after(&self.client, After::KeepAlive);
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        self.note(Some(route), status, Ending::Answered);
+        match route.maintenance_page() {
+            Some(html) => page(status, html, after),
+            None => own(status, &format!("{} is in maintenance", route.app), after),
+        }
+    }
+
+    /// Sends a copy of the request to the mirror's pool, where the route asks for
+    /// it and the whole request is here. Nothing waits for it.
+    fn mirror(&self, route: &Route, parts: &Parts, body: &RequestBody) -> Option<Rc<Pair>> {
+        let mirror = route.mirror.as_ref()?;
+        let RequestBody::Kept(body) = body else {
+            return None;
+        };
+        if !Mirrors::wants(&mirror.listed, parts, self.worker.next_random()) {
+            return None;
+        }
+        let shadow = Shadow {
+            app: &route.app,
+            mirror: &mirror.listed,
+            targets: &mirror.pool.targets,
+            protocol: mirror.pool.protocol,
+            limits: &route.limits,
+            comparison: &mirror.comparison,
+        };
+        self.worker.mirrors().copy(&shadow, parts, body.clone())
+    }
+
+    fn prepare(
+        self,
+        route: Arc<Route>,
+        cookie: Option<HeaderValue>,
+        mut parts: Parts,
+        body: RequestBody,
+        upgrade: Option<OnUpgrade>,
+    ) -> (Errand, Request<RequestBody>) {
+        let version = parts.version;
+        let wishes = headers::to_target(&mut parts.headers, || self.worker.new_id());
+        let probe = self.origin.neighbour && wishes.probe;
+        let peer = &self.origin.forwarded_for;
+        forwarded::rewrite(&mut parts.headers, &self.caller, peer, self.origin.scheme);
+        if let Some(secret) = route.secret_header() {
+            parts.headers.remove(secret);
+        }
+        if self.admitted.websocket != WebSocket::No {
+            headers::upgrade(&mut parts.headers);
+        }
+        if self.admitted.websocket == WebSocket::Extended {
+            parts.method = Method::GET;
+            headers::websocket_key(&mut parts.headers, self.worker.new_key());
+        }
+        if route.strip_prefix
+            && let Some(path) = parts.uri.path_and_query()
+        {
+            parts.uri = route.strip(path).into();
+        }
+        let scheme = self.scheme();
+        let pair = self.mirror(&route, &parts, &body);
+        let errand = Errand {
+            worker: self.worker,
+            client: self.client,
+            address: self.caller.address,
+            scheme,
+            route,
+            cookie,
+            begun: self.begun,
+            random: self.random,
+            version,
+            websocket: self.admitted.websocket,
+            upgrade,
+            probe,
+            trailers: wishes.trailers,
+            idempotent: is_idempotent(&parts.method),
+            pair,
+        };
+        let mut request = Request::new(body);
+        *request.version_mut() = Version::HTTP_11;
+        *request.method_mut() = parts.method;
+        *request.uri_mut() = parts.uri;
+        *request.headers_mut() = parts.headers;
+        (errand, request)
+    }
 }

@@ -1,47 +1,46 @@
-//! A strict second look at the bytes of requests, where the HTTP library is lax.
+//! A strict look at the bytes of requests, in front of the HTTP library.
 //!
-//! The library folds equal lengths, drops a length beside an encoding and takes
-//! bare line feeds, and does not tell. This scanner follows the same bytes,
-//! finds the heads, and names the fault; the connection is refused then. It
-//! forwards nothing and changes nothing: framing towards a target is always
-//! made anew by the library, so a wrong scan can refuse but never smuggle.
+//! The library folds equal lengths, drops a length beside an encoding, takes bare
+//! line feeds and does not tell. This scanner follows the same bytes by the grammar
+//! of RFC 9112 without any of its leniencies, and names the first fault together
+//! with the request it is in. It forwards nothing and changes nothing: framing
+//! towards a target is always made anew by the library, so a wrong scan can refuse
+//! but never smuggle.
 //!
 //! ```text
 //!  Head ──no body──▶ Head       Head ──length──▶ Body(n) ──▶ Head
-//!  Head ──chunked──▶ ChunkSize ──n──▶ ChunkData(n) ──▶ ChunkSize ──0──▶ Trailer ──▶ Head
-//!  any ──not understood, or a tunnel──▶ Off
+//!  Head ──chunked──▶ ChunkSize ──n──▶ ChunkData(n) ──▶ ChunkReturn ──▶ ChunkFeed ──▶ ChunkSize
+//!                    ChunkSize ──0──▶ Trailer ──▶ Head
+//!  any ──fault──▶ stays where it is, and reads no more       any ──stop──▶ Off
 //! ```
+//!
+//! Invariant: it has seen each byte before the library does, so a request without
+//! a fault when its end is passed on has none.
+//! Invariant: between two requests it holds no memory of its own.
 
 use memchr::memchr;
 
-/// The part of a line that is kept when it comes in pieces. Only the two framing
-/// fields are looked at, and a number of 64 bits has 20 digits.
-const KEPT: usize = 128;
+mod fault;
+mod head;
+mod octets;
 
-/// Why a request is refused although the library took it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// More than one `Content-Length`.
-    RepeatedLength,
-    /// `Content-Length` beside `Transfer-Encoding`.
-    LengthAndEncoding,
-    /// A line of the head that ends without a carriage return.
-    BareLineFeed,
-    /// A `Content-Length` that is no number.
-    BadLength,
-}
+pub(crate) use fault::Fault;
+pub(crate) use head::chunk_size;
+pub(crate) use head::is_lookalike;
+use head::{Follows, Head, trailer};
 
-impl Fault {
-    /// What the client is told.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Self::RepeatedLength => "more than one Content-Length",
-            Self::LengthAndEncoding => "both Content-Length and Transfer-Encoding",
-            Self::BareLineFeed => "a line of the head ends without a carriage return",
-            Self::BadLength => "a Content-Length that is no number",
-        }
-    }
-}
+/// The longest line of a head: the library takes no larger head.
+const MAX_LINE: usize = 16 * 1024;
+
+/// All lines of extensions and trailers of one body; half of what a head may have,
+/// and far more than any use of them.
+const MAX_EXTRA: usize = 8 * 1024;
+
+/// The longest line between two chunks: its size, and an extension that nobody reads.
+const MAX_CHUNK_LINE: usize = 256;
+
+/// Trailers of one body; gRPC has the most, three and a few of the app's own.
+const MAX_TRAILERS: u8 = 32;
 
 /// Where in the stream of requests the next byte stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +49,8 @@ enum State {
     Body(u64),
     ChunkSize,
     ChunkData(u64),
+    ChunkReturn,
+    ChunkFeed,
     Trailer,
     Off,
 }
@@ -58,15 +59,16 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Scanner {
     state: State,
+    head: Head,
     /// The beginning of a line whose end has not come yet.
     kept: Vec<u8>,
-    /// The last byte of that line, which tells a bare line feed.
-    last: u8,
-    in_line: bool,
-    first_line_seen: bool,
-    length: Option<u64>,
-    encoded: bool,
-    fault: Option<Fault>,
+    /// Heads that have ended, which is the number of the next request.
+    heads: u64,
+    /// The first fault, and the number of the request it is in.
+    fault: Option<(Fault, u64)>,
+    /// Bytes of extensions and trailers of this body.
+    extra: usize,
+    trailers: u8,
 }
 
 impl Scanner {
@@ -74,26 +76,31 @@ impl Scanner {
     pub(crate) fn new() -> Self {
         Self {
             state: State::Head,
+            head: Head::default(),
             kept: Vec::new(),
-            last: 0,
-            in_line: false,
-            first_line_seen: false,
-            length: None,
-            encoded: false,
+            heads: 0,
             fault: None,
+            extra: 0,
+            trailers: 0,
         }
     }
 
-    /// Follows the bytes that were read; the first fault stays.
+    /// Follows the bytes that were read, up to the first fault.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
+        while !bytes.is_empty() && self.fault.is_none() {
             match self.state {
                 State::Off => return,
                 State::Body(left) => {
                     bytes = self.skip(bytes, left, State::Body, State::Head);
                 }
                 State::ChunkData(left) => {
-                    bytes = self.skip(bytes, left, State::ChunkData, State::ChunkSize);
+                    bytes = self.skip(bytes, left, State::ChunkData, State::ChunkReturn);
+                }
+                State::ChunkReturn => {
+                    bytes = self.expect(bytes, b'\r', State::ChunkFeed);
+                }
+                State::ChunkFeed => {
+                    bytes = self.expect(bytes, b'\n', State::ChunkSize);
                 }
                 State::Head | State::ChunkSize | State::Trailer => {
                     bytes = self.line(bytes);
@@ -104,12 +111,26 @@ impl Scanner {
 
     /// The first fault that was seen.
     pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault.map(|(fault, _)| fault)
+    }
+
+    /// The fault for which a request must not be served: its own, or that of one
+    /// before it. Requests are counted from 0.
+    pub(crate) fn fault_of(&self, request: u64) -> Option<Fault> {
         self.fault
+            .filter(|(_, at)| *at <= request)
+            .map(|(fault, _)| fault)
+    }
+
+    /// How many heads have ended.
+    pub(crate) fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Whether a head has begun and not ended.
     pub(crate) fn in_head(&self) -> bool {
-        self.state == State::Head && (self.in_line || self.first_line_seen)
+        let begun = self.head.has_begun() || !self.kept.is_empty() || self.fault.is_some();
+        self.state == State::Head && begun
     }
 
     /// Whether a body has begun and not ended.
@@ -117,9 +138,21 @@ impl Scanner {
         !matches!(self.state, State::Head | State::Off)
     }
 
-    /// From here on the bytes are no requests.
+    /// From here on the bytes are no requests of HTTP/1, and those that were taken
+    /// for one have no fault.
     pub(crate) fn stop(&mut self) {
         self.state = State::Off;
+        self.kept = Vec::new();
+        self.fault = None;
+    }
+
+    fn report(&mut self, fault: Fault) {
+        let request = if self.in_body() {
+            self.heads.saturating_sub(1)
+        } else {
+            self.heads
+        };
+        self.fault.get_or_insert((fault, request));
         self.kept = Vec::new();
     }
 
@@ -136,232 +169,105 @@ impl Scanner {
         &bytes[count..]
     }
 
-    fn line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let Some(end) = memchr(b'\n', bytes) else {
-            let room = KEPT.saturating_sub(self.kept.len()).min(bytes.len());
-            self.kept.extend_from_slice(&bytes[..room]);
-            self.last = bytes[bytes.len() - 1];
-            self.in_line = true;
-            return &[];
-        };
-        let (piece, rest) = (&bytes[..end], &bytes[end + 1..]);
-        if self.in_line {
-            let room = KEPT.saturating_sub(self.kept.len()).min(piece.len());
-            let mut whole = std::mem::take(&mut self.kept);
-            whole.extend_from_slice(&piece[..room]);
-            let last = piece.last().copied().unwrap_or(self.last);
-            self.in_line = false;
-            let kept_all = room == piece.len() && whole.last() == Some(&last);
-            if kept_all && last == b'\r' {
-                whole.pop();
-            }
-            self.ended(&whole, last == b'\r');
-            whole.clear();
-            self.kept = whole;
+    fn expect<'a>(&mut self, bytes: &'a [u8], byte: u8, next: State) -> &'a [u8] {
+        if bytes[0] == byte {
+            self.state = next;
         } else {
-            match piece.split_last() {
-                Some((b'\r', text)) => self.ended(text, true),
-                _ => self.ended(piece, false),
-            }
+            self.report(Fault::ChunkEnd);
         }
-        rest
+        &bytes[1..]
     }
 
-    fn ended(&mut self, line: &[u8], strict: bool) {
-        if !strict {
-            self.report(Fault::BareLineFeed);
+    fn line<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (piece, rest) = match memchr(b'\n', bytes) {
+            Some(end) => (&bytes[..end], Some(&bytes[end + 1..])),
+            None => (bytes, None),
+        };
+        let max = match self.state {
+            State::ChunkSize => MAX_CHUNK_LINE,
+            _ => MAX_LINE,
+        };
+        let told = if self.kept.len() + piece.len() > max {
+            Err(Fault::TooLong)
+        } else if rest.is_none() {
+            self.kept.extend_from_slice(piece);
+            Ok(())
+        } else if self.kept.is_empty() {
+            self.ended(piece)
+        } else {
+            let mut whole = std::mem::take(&mut self.kept);
+            whole.extend_from_slice(piece);
+            self.ended(&whole)
+        };
+        if let Err(fault) = told {
+            self.report(fault);
         }
+        rest.unwrap_or_default()
+    }
+
+    fn ended(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let line = line.strip_suffix(b"\r").ok_or(Fault::BareLineFeed)?;
         match self.state {
-            State::Head if line.is_empty() => self.head_ended(),
-            State::Head if !self.first_line_seen => self.first_line_seen = true,
-            State::Head => self.field(line),
-            State::ChunkSize => self.state = chunk(line),
-            State::Trailer if line.is_empty() => self.state = State::Head,
-            State::Trailer | State::Body(_) | State::ChunkData(_) | State::Off => {}
-        }
-    }
-
-    fn field(&mut self, line: &[u8]) {
-        match line.first() {
-            Some(b'c' | b'C') => {
-                if let Some(value) = value_of(line, b"content-length") {
-                    self.content_length(value);
-                }
+            State::Head if self.head.has_begun() && line.is_empty() => {
+                let follows = self.head.end()?;
+                self.head_ended(follows);
+                Ok(())
             }
-            Some(b't' | b'T') if value_of(line, b"transfer-encoding").is_some() => {
-                self.encoded = true;
-                if self.length.is_some() {
-                    self.report(Fault::LengthAndEncoding);
-                }
+            State::Head if self.head.has_begun() => self.head.field(line),
+            State::Head if line.is_empty() => self.head.empty_line(),
+            State::Head => self.head.request_line(line),
+            State::ChunkSize => self.chunk(line),
+            State::Trailer if line.is_empty() => {
+                self.state = State::Head;
+                Ok(())
             }
-            _ => {}
+            State::Trailer => {
+                self.trailers += 1;
+                self.spend(line.len())?;
+                if self.trailers > MAX_TRAILERS {
+                    return Err(Fault::TooLong);
+                }
+                trailer(line)
+            }
+            State::Body(_)
+            | State::ChunkData(_)
+            | State::ChunkReturn
+            | State::ChunkFeed
+            | State::Off => Ok(()),
         }
     }
 
-    fn content_length(&mut self, value: &[u8]) {
-        if self.length.is_some() {
-            self.report(Fault::RepeatedLength);
-        }
-        if self.encoded {
-            self.report(Fault::LengthAndEncoding);
-        }
-        let value = value.trim_ascii();
-        let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
-        let number = str::from_utf8(value)
-            .ok()
-            .and_then(|text| text.parse().ok());
-        match number.filter(|_| digits) {
-            Some(number) => self.length = Some(number),
-            None => self.report(Fault::BadLength),
-        }
-    }
-
-    fn head_ended(&mut self) {
-        // Empty lines before a request are ignored, as the library does.
-        if !self.first_line_seen {
-            return;
-        }
-        self.first_line_seen = false;
-        let length = self.length.take().unwrap_or(0);
-        let encoded = std::mem::take(&mut self.encoded);
-        self.state = match (encoded, length) {
-            (true, _) => State::ChunkSize,
-            (false, 0) => State::Head,
-            (false, length) => State::Body(length),
+    fn head_ended(&mut self, follows: Follows) {
+        self.heads += 1;
+        self.extra = 0;
+        self.trailers = 0;
+        self.state = match follows {
+            Follows::Nothing => State::Head,
+            Follows::Length(length) => State::Body(length),
+            Follows::Chunks => State::ChunkSize,
         };
     }
 
-    fn report(&mut self, fault: Fault) {
-        self.fault.get_or_insert(fault);
+    fn chunk(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let size = chunk_size(line)?;
+        if let Some(extension) = memchr(b';', line) {
+            self.spend(line.len() - extension)?;
+        }
+        self.state = match size {
+            0 => State::Trailer,
+            size => State::ChunkData(size),
+        };
+        Ok(())
     }
-}
 
-fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (found, rest) = line.split_at_checked(name.len())?;
-    let value = rest.strip_prefix(b":")?;
-    found.eq_ignore_ascii_case(name).then_some(value)
-}
-
-fn chunk(line: &[u8]) -> State {
-    let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
-    let number = str::from_utf8(&line[..digits])
-        .ok()
-        .and_then(|text| u64::from_str_radix(text, 16).ok());
-    match number {
-        Some(0) => State::Trailer,
-        // The two bytes are the line end after the data.
-        Some(number) => number.checked_add(2).map_or(State::Off, State::ChunkData),
-        None => State::Off,
+    fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.extra += bytes;
+        if self.extra > MAX_EXTRA {
+            return Err(Fault::TooLong);
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Feeds whole, byte by byte, and cut in two at each place: all must agree.
-    fn check(text: &str, expected: Option<Fault>, in_head: bool, in_body: bool) {
-        let bytes = text.as_bytes();
-        let told = |cuts: &[&[u8]]| {
-            let mut scanner = Scanner::new();
-            cuts.iter().for_each(|piece| scanner.feed(piece));
-            (scanner.fault(), scanner.in_head(), scanner.in_body())
-        };
-        let expected = (expected, in_head, in_body);
-        assert_eq!(told(&[bytes]), expected, "{text:?}");
-        let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        assert_eq!(told(&single), expected, "{text:?} byte by byte");
-        for cut in 0..bytes.len() {
-            let (left, right) = bytes.split_at(cut);
-            assert_eq!(told(&[left, right]), expected, "{text:?} cut at {cut}");
-        }
-    }
-
-    #[test]
-    fn sound_requests_have_no_fault() {
-        check("GET / HTTP/1.1\r\nHost: a\r\n\r\n", None, false, false);
-        check(
-            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
-            None,
-            false,
-            false,
-        );
-        check("GET / HTTP/1.1\r\nHo", None, true, false);
-        check(
-            "POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab\n",
-            None,
-            false,
-            true,
-        );
-        check(
-            "POST / HTTP/1.1\r\ncontent-length:5\r\n\r\na\nb\ncGET / HTTP/1.1\r\n",
-            None,
-            true,
-            false,
-        );
-        check(
-            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\na\nb\r\n0\r\nT: x\r\n\r\nGET",
-            None,
-            true,
-            false,
-        );
-    }
-
-    #[test]
-    fn each_fault_is_named() {
-        let cases = [
-            (
-                "Content-Length: 1\r\nContent-Length: 1\r\n\r\nx",
-                Fault::RepeatedLength,
-            ),
-            (
-                "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-                Fault::LengthAndEncoding,
-            ),
-            (
-                "transfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n0\r\n\r\n",
-                Fault::LengthAndEncoding,
-            ),
-            ("Host: a\n\r\n", Fault::BareLineFeed),
-            ("Content-Length: +1\r\n\r\n", Fault::BadLength),
-            ("Content-Length: 1, 1\r\n\r\n", Fault::BadLength),
-        ];
-        for (rest, fault) in cases {
-            check(
-                &format!("POST / HTTP/1.1\r\n{rest}"),
-                Some(fault),
-                false,
-                false,
-            );
-        }
-    }
-
-    #[test]
-    fn a_fault_of_the_second_request_is_seen() {
-        let first = "POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
-        let second = "POST / HTTP/1.1\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n";
-        check(
-            &format!("{first}{second}"),
-            Some(Fault::RepeatedLength),
-            false,
-            false,
-        );
-    }
-
-    #[test]
-    fn a_long_line_in_pieces_keeps_its_end() {
-        let long = "x".repeat(1000);
-        check(
-            &format!("GET / HTTP/1.1\r\nA: {long}\r\n\r\n"),
-            None,
-            false,
-            false,
-        );
-        check(
-            &format!("GET / HTTP/1.1\r\nA: {long}\n\r\n"),
-            Some(Fault::BareLineFeed),
-            false,
-            false,
-        );
-    }
-}
+mod tests;

@@ -1,44 +1,73 @@
 //! Which fields pass, in both directions.
 //!
 //! Fields of one hop end here (RFC 9110, section 7.6.1), with those that
-//! `Connection` names. What tells an app who called is always made anew from
-//! the peer: there is no trusted proxy before us yet. Bodies are framed anew by
+//! `Connection` names. What tells an app who called is not here but in
+//! `forwarded`. Bodies are framed anew by
 //! the HTTP library, so a framing field that passes here is checked by it.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use cutover_wire::proxy::{POOL_HEADER, PROBE_HEADER};
+use crate::forwarded;
+use cutover_wire::proxy::{MIRROR_HEADER, POOL_HEADER, PROBE_HEADER};
 
-static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-static FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 static POOL: HeaderName = HeaderName::from_static(POOL_HEADER);
-static PROBE: HeaderName = HeaderName::from_static(PROBE_HEADER);
 
-/// Names that are dropped in both directions.
-const DROPPED: [&str; 8] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "transfer-encoding",
-    "upgrade",
-    PROBE_HEADER,
-    POOL_HEADER,
-];
-
-/// Names that only we may tell a target. `Forwarded` and its relatives say the
-/// same as ours and would contradict them.
-const CLAIMS: [&str; 6] = [
-    "forwarded",
-    "x-forwarded-port",
-    "x-forwarded-prefix",
-    "x-forwarded-server",
-    "x-real-ip",
+/// Names that do not pass, each with a bit of its place. Those of `ONE_HOP` are
+/// dropped in both directions.
+static DROPPED: [HeaderName; 15] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static(PROBE_HEADER),
+    HeaderName::from_static(POOL_HEADER),
+    HeaderName::from_static(MIRROR_HEADER),
+    // Only we may tell a target. `Forwarded` and its relatives say the same as ours
+    // and would contradict them.
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-real-ip"),
     // We answer the expectation ourselves when the target takes the body.
-    "expect",
+    header::EXPECT,
 ];
+
+const ONE_HOP: u32 = (1 << 9) - 1;
+const CONNECTION: u32 = 1;
+const TRAILERS: u32 = 1 << 3;
+const ENCODING: u32 = 1 << 4;
+const PROBE: u32 = 1 << 6;
+
+/// One that passes, but is looked for.
+const ID: u32 = 1 << 15;
+
+/// The bit of a name; none of most.
+fn bit(name: &str) -> u32 {
+    // The compiler compares with names of the same length only.
+    match name {
+        "connection" => CONNECTION,
+        "keep-alive" => 1 << 1,
+        "proxy-connection" => 1 << 2,
+        "te" => TRAILERS,
+        "transfer-encoding" => ENCODING,
+        "upgrade" => 1 << 5,
+        PROBE_HEADER => PROBE,
+        POOL_HEADER => 1 << 7,
+        MIRROR_HEADER => 1 << 8,
+        "forwarded" => 1 << 9,
+        "x-forwarded-port" => 1 << 10,
+        "x-forwarded-prefix" => 1 << 11,
+        "x-forwarded-server" => 1 << 12,
+        "x-real-ip" => 1 << 13,
+        "expect" => 1 << 14,
+        "x-request-id" => ID,
+        _ => 0,
+    }
+}
 
 /// Fields that a client must not have dropped on the way: an app relies on them.
 const NOT_TO_NAME: [&str; 6] = [
@@ -71,36 +100,29 @@ fn nominated(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|name| !name.is_empty())
 }
 
-/// The lengths that occur in a list, one bit each.
-const fn lengths(names: &[&str]) -> u64 {
-    let (mut bits, mut place) = (0, 0);
-    while place < names.len() {
-        bits |= 1 << names[place].len();
-        place += 1;
-    }
-    bits
+/// Whether `Connection` says what it mostly says, and names no field but those that
+/// never pass.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::CONNECTION).into_iter();
+    let (Some(only), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let plain = [&b"keep-alive"[..], b"close", b"upgrade"];
+    plain
+        .iter()
+        .any(|plain| only.as_bytes().eq_ignore_ascii_case(plain))
 }
 
-/// Removes the fields of one hop, and those of `more`.
-fn strip(headers: &mut HeaderMap, more: &[&str]) {
-    let mut found: u32 = 0;
-    let lengths = lengths(&DROPPED) | lengths(more);
-    for name in headers.keys() {
-        let name = name.as_str();
-        // Most fields are in neither list, and most of those have another length.
-        if lengths & (1 << name.len().min(63)) == 0 {
-            continue;
-        }
-        for (bit, dropped) in (0..).zip(DROPPED.iter().chain(more)) {
-            if name.len() == dropped.len() && name == *dropped {
-                found |= 1 << bit;
-            }
-        }
-    }
-    if found == 0 {
-        return;
-    }
-    if found & 1 != 0 {
+/// The bits of the names that occur.
+fn seen(headers: &HeaderMap) -> u32 {
+    headers
+        .keys()
+        .fold(0, |seen, name| seen | bit(name.as_str()))
+}
+
+/// Removes the fields of these bits, and those that `Connection` names.
+fn strip(headers: &mut HeaderMap, bits: u32) {
+    if bits & CONNECTION != 0 && !is_plain(headers) {
         let names: Vec<HeaderName> = nominated(headers)
             .filter(|name| !name.eq_ignore_ascii_case(b"close"))
             .filter_map(|name| HeaderName::from_bytes(name).ok())
@@ -109,38 +131,46 @@ fn strip(headers: &mut HeaderMap, more: &[&str]) {
             headers.remove(name);
         }
     }
-    for (bit, dropped) in (0..).zip(DROPPED.iter().chain(more)) {
-        if found & (1 << bit) != 0 {
-            headers.remove(*dropped);
-        }
+    let mut left = bits;
+    while let Some(name) = DROPPED.get(left.trailing_zeros() as usize) {
+        headers.remove(name);
+        left &= left - 1;
     }
 }
 
+/// What a client said of its connection to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// The request is a probe of the front door.
+    pub(crate) probe: bool,
+    /// The client takes trailers.
+    pub(crate) trailers: bool,
+}
+
 /// Makes a client's fields fit for a target.
-pub(crate) fn to_target(
-    headers: &mut HeaderMap,
-    forwarded_for: &HeaderValue,
-    new_id: impl FnOnce() -> HeaderValue,
-) {
-    strip(headers, &CLAIMS);
-    headers.insert(&FORWARDED_FOR, forwarded_for.clone());
-    headers.insert(&FORWARDED_PROTO, HeaderValue::from_static("http"));
-    match headers.get(header::HOST).cloned() {
-        Some(host) => headers.insert(&FORWARDED_HOST, host),
-        None => headers.remove(&FORWARDED_HOST),
+pub(crate) fn to_target(headers: &mut HeaderMap, new_id: impl FnOnce() -> HeaderValue) -> Wishes {
+    let seen = seen(headers);
+    let wishes = Wishes {
+        // A web server on this host may pass on what anybody sent to it.
+        probe: seen & PROBE != 0 && !forwarded::is_passed_on(headers),
+        trailers: seen & TRAILERS != 0 && takes_trailers(headers),
     };
-    if !headers.contains_key(&REQUEST_ID) {
+    strip(headers, seen & !ID);
+    // Also where `Connection` named the one that was there.
+    if seen & ID == 0 || !headers.contains_key(&REQUEST_ID) {
         headers.insert(&REQUEST_ID, new_id());
     }
+    wishes
 }
 
 /// Makes a target's fields fit for a client.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    // The library read the body by its encoding; a length beside it is untrue.
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    let seen = seen(headers);
+    // The body was read by its encoding; a length beside it is untrue.
+    if seen & ENCODING != 0 {
         headers.remove(header::CONTENT_LENGTH);
     }
-    strip(headers, &[]);
+    strip(headers, seen & ONE_HOP);
 }
 
 /// Puts the fields of a WebSocket upgrade back on a message that has it.
@@ -149,14 +179,26 @@ pub(crate) fn upgrade(headers: &mut HeaderMap) {
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
 }
 
+/// The name of a request.
+pub(crate) fn request_id(headers: &HeaderMap) -> Option<&HeaderValue> {
+    headers.get(&REQUEST_ID)
+}
+
+/// The key that a WebSocket over HTTP/2 does not have.
+pub(crate) fn websocket_key(headers: &mut HeaderMap, key: HeaderValue) {
+    headers.insert(header::SEC_WEBSOCKET_KEY, key);
+}
+
+fn takes_trailers(headers: &HeaderMap) -> bool {
+    headers.get(header::TE).is_some_and(|te| {
+        let mut codings = te.as_bytes().split(|&b| b == b',');
+        codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
 /// Tells a client that its connection ends with this answer.
 pub(crate) fn close(headers: &mut HeaderMap) {
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-}
-
-/// Whether the request is a probe of the front door.
-pub(crate) fn is_probe(headers: &HeaderMap) -> bool {
-    headers.contains_key(&PROBE)
 }
 
 /// Tells a probe which pool answered.
@@ -183,6 +225,7 @@ pub(crate) fn is_websocket(headers: &HeaderMap) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::origin::Scheme;
 
     fn map(fields: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
@@ -195,8 +238,10 @@ mod tests {
 
     fn forwarded(fields: &[(&str, &str)]) -> Vec<String> {
         let mut headers = map(fields);
+        to_target(&mut headers, || HeaderValue::from_static("made"));
         let peer = HeaderValue::from_static("192.0.2.1");
-        to_target(&mut headers, &peer, || HeaderValue::from_static("made"));
+        let caller = forwarded::client("192.0.2.1".parse().unwrap(), &headers, &[]);
+        forwarded::rewrite(&mut headers, &caller, &peer, Scheme::Http);
         let lines = headers
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()));
@@ -238,6 +283,33 @@ mod tests {
             "x-request-id: kept",
         ];
         assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn each_name_that_is_dropped_has_the_bit_of_its_place() {
+        for (place, name) in DROPPED.iter().enumerate() {
+            assert_eq!(bit(name.as_str()), 1 << place, "{name}");
+        }
+        assert_eq!(bit(REQUEST_ID.as_str()), 1 << DROPPED.len());
+        assert_eq!((bit("host"), bit("cookie"), bit("")), (0, 0, 0));
+    }
+
+    #[test]
+    fn a_client_is_heard_before_its_fields_are_dropped() {
+        let check = |fields: &[(&str, &str)], probe: bool, trailers: bool| {
+            let told = to_target(&mut map(fields), || HeaderValue::from_static("x"));
+            assert_eq!(told, Wishes { probe, trailers }, "{fields:?}");
+        };
+        check(&[], false, false);
+        check(&[(PROBE_HEADER, "1")], true, false);
+        check(&[("TE", "trailers")], false, true);
+        check(
+            &[("TE", "gzip"), ("TE", "gzip;q=0, Trailers")],
+            false,
+            false,
+        );
+        check(&[("TE", "gzip, Trailers")], false, true);
+        check(&[("TE", "gzip")], false, false);
     }
 
     #[test]
@@ -290,9 +362,9 @@ mod tests {
                 .map(|name| String::from_utf8_lossy(name).to_ascii_lowercase())
                 .filter(|name| name != "close")
                 .collect();
-            to_target(&mut headers, &HeaderValue::from_static("192.0.2.1"), || HeaderValue::from_static("x"));
+            to_target(&mut headers, || HeaderValue::from_static("x"));
             for name in headers.keys() {
-                proptest::prop_assert!(!DROPPED.contains(&name.as_str()), "{name}");
+                proptest::prop_assert!(!DROPPED.contains(name), "{name}");
                 proptest::prop_assert!(!named.contains(&name.as_str().to_owned()), "{name} was nominated");
             }
         }

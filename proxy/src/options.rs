@@ -8,13 +8,25 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::access_log::Share;
+use crate::door::Door;
+
 /// The options of `cutover-proxy`.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cutover-proxy", version, about)]
 pub struct Options {
-    /// An address to serve users on; repeatable. Sockets from systemd are served too.
-    #[arg(long, value_name = "ADDRESS")]
-    pub listen: Vec<SocketAddr>,
+    /// An address to serve users on, and what is spoken there: `http` (the default) or
+    /// `https`, with `+proxy` where each connection begins with the PROXY protocol, and
+    /// `+h2c` where HTTP/2 may begin without asking; repeatable. Sockets from systemd are
+    /// served too, and their names are the same words.
+    #[arg(long, value_name = "[KIND=]ADDRESS")]
+    pub listen: Vec<Door>,
+
+    /// The control socket of a running instance whose users this one takes over. Its
+    /// listeners are taken along where --listen names them, or where there is no --listen
+    /// and no socket from systemd. Where no instance runs, this one starts plainly.
+    #[arg(long, value_name = "SOCKET")]
+    pub takeover: Option<PathBuf>,
 
     /// The Unix socket on which the agent talks.
     #[arg(long, value_name = "PATH", default_value = "/run/cutover/proxy.sock")]
@@ -48,6 +60,16 @@ pub struct Options {
     #[arg(long, value_name = "DURATION", default_value = "75s", value_parser = duration)]
     pub idle_timeout: Duration,
 
+    /// Bytes in a second that a body must move while its client holds it up, once the
+    /// patience is used up; 0 waits as long as the app's idle timeout allows.
+    #[arg(long, value_name = "BYTES", default_value_t = 100)]
+    pub min_rate: u64,
+
+    /// How long a client may hold a body up, beyond what its bytes earn by the lowest
+    /// rate. Half a minute is what a phone needs that changes its network.
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub patience: Duration,
+
     /// How long open requests may take to end after SIGTERM.
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     pub grace: Duration,
@@ -56,6 +78,31 @@ pub struct Options {
     /// request already on its way gets an answer.
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub linger: Duration,
+
+    /// How long what is open may go on after another instance took over. Half an hour
+    /// lets long downloads end and most tunnels be made anew by their clients, and does
+    /// not keep an old program for a day.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub max_drain: Duration,
+    /// An address for monitors: GET /metrics for Prometheus, GET /healthz. Whoever reaches
+    /// it may ask, so it should be of the loopback, such as 127.0.0.1:9180.
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<SocketAddr>,
+
+    /// A file that gets a line of JSON for each request, or `-` for the standard output.
+    /// SIGHUP opens it anew. A query is never written: it may carry secrets.
+    #[arg(long, value_name = "PATH")]
+    pub access_log: Option<PathBuf>,
+
+    /// Of how many requests a line is written, drawn by chance: 1/N, or a number from 0 to
+    /// 1. What the proxy itself answers with 500 or above is always written.
+    #[arg(
+        long,
+        value_name = "SHARE",
+        default_value = "1/1",
+        requires = "access_log"
+    )]
+    pub access_log_sample: Share,
 }
 
 /// A duration as a whole number with its unit: `ms`, `s` or `m`.

@@ -3,17 +3,28 @@
 //! A target lives through all tables that name it, so its counts survive an
 //! edit. It does not know its pool, and it does not connect.
 //!
-//! Invariant (drain): a worker counts itself in and only then looks whether the
-//! target is draining; the drainer sets draining and only then sums the counts.
-//! Both are sequentially consistent, so one of them always sees the other:
-//! a sum of zero after draining was set means that nobody is inside or comes.
+//! Invariant (drain): a sum of zero after draining was set means that nobody is
+//! inside or comes. `occupancy` says why, and `tests/loom.rs` checks it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use cutover_wire::proxy::Drained;
+use cutover_wire::statistics::TargetStatistics;
 use tokio::sync::Notify;
+
+use crate::counters::add;
+use crate::cutting::Cutting;
+mod occupancy;
+
+pub(crate) use occupancy::Kind;
+use occupancy::{Entry, Exit, Occupancy};
+
+/// What `occupancy` counts with; its model check puts others here.
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicBool, AtomicU32};
+}
 
 /// Consecutive connect failures after which a target is passed over. One may be
 /// chance and two a burst; three is what nginx's and envoy's users settle on.
@@ -22,47 +33,24 @@ const FAILURES_TO_EJECT: u32 = 3;
 /// How long a target is passed over before a request tries it again.
 const EJECTED_MS: u64 = 5_000;
 
-/// What a request has become, which decides in which count it stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// An answer that is expected to end soon.
-    Request,
-    /// A streamed answer, such as server-sent events.
-    Stream,
-    /// An upgraded connection.
-    Tunnel,
-}
-
-/// The open counts of one worker, alone on its cache lines (two, because
-/// processors fetch lines in pairs).
+/// All requests of one worker that were ever counted in, alone on its cache lines.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Lane {
-    requests: AtomicU32,
-    streams: AtomicU32,
-    tunnels: AtomicU32,
-}
-
-impl Lane {
-    fn count(&self, kind: Kind) -> &AtomicU32 {
-        match kind {
-            Kind::Request => &self.requests,
-            Kind::Stream => &self.streams,
-            Kind::Tunnel => &self.tunnels,
-        }
-    }
-}
+struct Total(AtomicU64);
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Target {
     number: u64,
     address: SocketAddr,
-    draining: AtomicBool,
-    lanes: Box<[Lane]>,
+    occupancy: Occupancy,
+    totals: Box<[Total]>,
     emptied: Notify,
     failures: AtomicU32,
+    all_failures: AtomicU64,
     ejected_until: AtomicU64,
+    cutting: Cutting,
+    sick: AtomicBool,
 }
 
 impl Target {
@@ -71,11 +59,14 @@ impl Target {
         Self {
             number,
             address,
-            draining: AtomicBool::new(false),
-            lanes: (0..workers).map(|_| Lane::default()).collect(),
+            occupancy: Occupancy::new(workers),
+            totals: (0..workers).map(|_| Total::default()).collect(),
             emptied: Notify::new(),
             failures: AtomicU32::new(0),
+            all_failures: AtomicU64::new(0),
             ejected_until: AtomicU64::new(0),
+            cutting: Cutting::default(),
+            sick: AtomicBool::new(false),
         }
     }
 
@@ -91,43 +82,64 @@ impl Target {
 
     /// Whether it takes no new request.
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(SeqCst)
+        self.occupancy.is_draining()
     }
 
     /// Stops or allows new requests.
     pub(crate) fn set_draining(&self, draining: bool) {
-        self.draining.store(draining, SeqCst);
+        // A cut that is no drain's ends with the process.
+        if !draining && self.is_draining() {
+            self.cutting.end();
+        }
+        self.occupancy.set_draining(draining);
+    }
+
+    /// When its long answers are ended.
+    pub(crate) fn cutting(&self) -> &Cutting {
+        &self.cutting
     }
 
     /// Counts a request in, unless the target drains.
     pub(crate) fn acquire(self: &Arc<Self>, worker: usize) -> Option<Hold> {
-        self.lanes[worker].requests.fetch_add(1, SeqCst);
-        let hold = Hold {
-            target: Arc::clone(self),
-            worker,
-            kind: Kind::Request,
-        };
-        // Dropping the hold counts it out again and wakes the drainer.
-        (!self.draining.load(SeqCst)).then_some(hold)
+        match self.occupancy.enter(worker) {
+            Entry::Inside => {
+                add(&self.totals[worker].0, 1);
+                Some(Hold {
+                    target: Arc::clone(self),
+                    worker,
+                    kind: Kind::Request,
+                })
+            }
+            Entry::Refused => {
+                self.emptied.notify_waiters();
+                None
+            }
+        }
     }
 
     /// The requests of one worker that are open now; the measure of its load.
     pub(crate) fn load(&self, worker: usize) -> u32 {
-        self.lanes[worker].requests.load(Relaxed)
+        self.occupancy.load(worker)
     }
 
     /// What is open now.
     pub(crate) fn open(&self) -> Drained {
-        let sum = |kind| {
-            let counts = self.lanes.iter().map(|lane| lane.count(kind).load(SeqCst));
-            counts.map(u64::from).sum()
-        };
-        Drained {
-            // Read before the kinds that a request may become, so that one that
-            // moves in between is counted twice rather than not at all.
-            requests: sum(Kind::Request),
-            streams: sum(Kind::Stream),
-            tunnels: sum(Kind::Tunnel),
+        self.occupancy.open()
+    }
+
+    /// Its figures at `now`, in milliseconds of the workers' clocks.
+    pub(crate) fn statistics(&self, now: u64) -> TargetStatistics {
+        let open = self.open();
+        let totals = self.totals.iter().map(|total| total.0.load(Relaxed));
+        TargetStatistics {
+            requests: totals.sum(),
+            connect_failures: self.all_failures.load(Relaxed),
+            requests_open: open.requests,
+            streams_open: open.streams,
+            tunnels_open: open.tunnels,
+            draining: self.is_draining(),
+            ejected: self.is_ejected(now),
+            sick: self.is_sick(),
         }
     }
 
@@ -159,9 +171,21 @@ impl Target {
 
     /// No connection could be made.
     pub(crate) fn unreachable(&self, now: u64) {
+        self.all_failures.fetch_add(1, Relaxed);
         if self.failures.fetch_add(1, Relaxed) + 1 >= FAILURES_TO_EJECT {
             self.ejected_until.store(now + EJECTED_MS, Relaxed);
         }
+    }
+
+    /// Whether its own answers say that it is unwell. It is passed over like an
+    /// ejected one, and like that one it serves where there is no other.
+    pub(crate) fn is_sick(&self) -> bool {
+        self.sick.load(Relaxed)
+    }
+
+    /// What the questions about its health came to.
+    pub(crate) fn set_sick(&self, sick: bool) {
+        self.sick.store(sick, Relaxed);
     }
 }
 
@@ -181,18 +205,14 @@ impl Hold {
 
     /// Moves the request to another count, without a moment in none.
     pub(crate) fn become_kind(&mut self, kind: Kind) {
-        let lane = &self.target.lanes[self.worker];
-        lane.count(kind).fetch_add(1, SeqCst);
-        lane.count(self.kind).fetch_sub(1, SeqCst);
+        self.target.occupancy.change(self.worker, self.kind, kind);
         self.kind = kind;
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let lane = &self.target.lanes[self.worker];
-        lane.count(self.kind).fetch_sub(1, SeqCst);
-        if self.target.draining.load(SeqCst) {
+        if self.target.occupancy.leave(self.worker, self.kind) == Exit::Awaited {
             self.target.emptied.notify_waiters();
         }
     }
@@ -200,6 +220,8 @@ impl Drop for Hold {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering::SeqCst;
+
     use super::*;
 
     fn target() -> Arc<Target> {
@@ -217,6 +239,23 @@ mod tests {
         assert!(target.open().is_empty());
         target.set_draining(false);
         assert!(target.acquire(1).is_some());
+    }
+
+    #[test]
+    fn only_requests_that_it_took_are_in_its_total() {
+        let target = target();
+        drop(target.acquire(0));
+        drop(target.acquire(1));
+        target.set_draining(true);
+        drop(target.acquire(0));
+        target.unreachable(10);
+        let told = target.statistics(10);
+        assert_eq!((told.requests, told.requests_open), (2, 0));
+        assert_eq!((told.draining, told.ejected), (true, false));
+        assert_eq!(told.connect_failures, 1);
+        target.unreachable(10);
+        target.unreachable(10);
+        assert!(target.statistics(10).ejected);
     }
 
     #[test]

@@ -6,6 +6,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::StatusCode;
+
+use crate::access_log::{Draft, Ending};
 use crate::counters::Outcome;
 use crate::route::Pool;
 use crate::target::{Hold, Kind};
@@ -19,11 +22,19 @@ pub(crate) struct Ticket {
     kind: Kind,
     begun: Instant,
     settled: bool,
+    /// What its line in the log will say.
+    draft: Option<Box<Draft>>,
 }
 
 impl Ticket {
     /// Binds a request whose head was complete at `begun`.
-    pub(crate) fn new(pool: Arc<Pool>, hold: Hold, worker: usize, begun: Instant) -> Self {
+    pub(crate) fn new(
+        pool: Arc<Pool>,
+        hold: Hold,
+        worker: usize,
+        begun: Instant,
+        draft: Option<Box<Draft>>,
+    ) -> Self {
         pool.counters.entered(worker, Kind::Request);
         Self {
             pool,
@@ -32,6 +43,26 @@ impl Ticket {
             kind: Kind::Request,
             begun,
             settled: false,
+            draft,
+        }
+    }
+
+    /// What its line in the log will say.
+    pub(crate) fn draft(&mut self) -> Option<&mut Draft> {
+        self.draft.as_deref_mut()
+    }
+
+    /// Bytes of the request's body came.
+    pub(crate) fn received(&mut self, bytes: u64) {
+        if let Some(draft) = self.draft() {
+            draft.record().bytes_in += bytes;
+        }
+    }
+
+    /// Bytes of the answer's body were handed to the client.
+    pub(crate) fn passed(&mut self, bytes: usize) {
+        if let Some(draft) = self.draft() {
+            draft.record().bytes_out += bytes as u64;
         }
     }
 
@@ -47,7 +78,7 @@ impl Ticket {
 
     /// Binds the request anew, for another try.
     pub(crate) fn rebind(&mut self, pool: &Arc<Pool>, hold: Hold) {
-        self.pool.counters.retried(self.worker);
+        self.retried();
         if !Arc::ptr_eq(&self.pool, pool) {
             self.pool.counters.left(self.worker, self.kind);
             self.pool = Arc::clone(pool);
@@ -57,13 +88,19 @@ impl Ticket {
     }
 
     /// The request is sent once more to the same target.
-    pub(crate) fn retried(&self) {
+    pub(crate) fn retried(&mut self) {
         self.pool.counters.retried(self.worker);
+        if let Some(draft) = self.draft() {
+            draft.record().retries += 1;
+        }
     }
 
     /// The head of the answer came; tells when, to spare a second look at the clock.
-    pub(crate) fn answered(&self) -> Instant {
+    pub(crate) fn answered(&mut self, status: StatusCode) -> Instant {
         let now = Instant::now();
+        if let Some(draft) = self.draft() {
+            draft.answered(status, now);
+        }
         if !self.settled {
             let micros = now.duration_since(self.begun).as_micros();
             let micros = u64::try_from(micros).unwrap_or(u64::MAX);
@@ -88,6 +125,13 @@ impl Ticket {
 
     /// The request ended; only the first end counts.
     pub(crate) fn settle(&mut self, outcome: Outcome) {
+        if let Some(mut draft) = self.draft.take() {
+            let name = self.pool.name.as_ref();
+            let record = draft.record();
+            record.pool = name.map(|name| String::from_utf8_lossy(name.as_bytes()).into_owned());
+            record.target = Some(self.hold.target().address().to_string());
+            draft.end(Ending::Of(outcome));
+        }
         if !self.settled {
             self.settled = true;
             self.pool.counters.ended(self.worker, outcome);

@@ -1,29 +1,36 @@
 //! Connections to targets, kept by one worker.
 //!
-//! A connection has no task of its own: whoever waits for its answer drives it,
+//! A connection of HTTP/1.1 has no task of its own: whoever waits for its answer drives it,
 //! so that a byte from a target wakes the client's task at once. An idle one is
 //! driven by nobody; it is looked at when it is taken, and dropped when it is
-//! older than any target is likely to keep it.
+//! older than any target is likely to keep it. One of HTTP/2 is shared by the
+//! worker's requests, so it has a task; see `shared`.
 //!
 //! Invariant: an idle connection has ended its last exchange wholly, and holds
 //! no waker of a client.
 
-use std::collections::HashMap;
-use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::io;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Request, Response};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use tokio::net::TcpStream;
 
+mod body;
+mod fault;
+mod head;
+mod own;
+mod sending;
+mod shared;
+
+pub(crate) use fault::AnswerError;
+pub(crate) use own::Own;
+pub(crate) use shared::{Lines, Seat, Shared};
+
 use crate::client::Client;
-use crate::socket::{Line, TargetSocket};
+use crate::numbers::NumberMap;
 use crate::upload::RequestBody;
 
 /// How long an idle connection is used again at most. The shortest default among
@@ -33,119 +40,146 @@ const IDLE: Duration = Duration::from_secs(4);
 /// What is never gone below when a target is seen to close sooner.
 const IDLE_MIN: Duration = Duration::from_millis(100);
 
+/// How long a target must have been seen to keep an idle connection before one
+/// carries what must not be sent twice. A look at a connection is true for the
+/// moment of the look, and a busy host may pause us for some milliseconds
+/// before the first byte goes out.
+const KEPT_MIN: Duration = Duration::from_millis(50);
+
 /// Idle connections of one worker to one target; further ones are closed.
 const MAX_IDLE: usize = 512;
 
-/// The bytes of an answer's head and the buffer of its body.
-const MAX_BUFFER: usize = 64 * 1024;
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// Why an exchange brought no answer.
 #[derive(Debug)]
 pub(crate) enum ExchangeError {
-    /// Not one byte of the request was written; here it is again.
-    Unsent(Box<Request<RequestBody>>),
+    /// Not one byte of the request was written, and it is whole.
+    Unsent,
+    /// The target said that it did not look at the request.
+    Refused,
     /// The connection ended before any byte of an answer.
-    Silent(hyper::Error),
+    Silent(AnswerError),
     /// The connection ended within the head of an answer, or the answer is no HTTP.
-    Broken(hyper::Error),
+    Broken(AnswerError),
     /// The deadline passed.
     Late,
+    /// The request cannot be said in the target's protocol.
+    Form(http::Error),
 }
 
-/// A connection to a target.
+/// A connection to a target, or a place on one.
 #[derive(Debug)]
-pub(crate) struct Upstream {
-    sender: SendRequest<RequestBody>,
-    connection: Connection<TokioIo<TargetSocket>, RequestBody>,
-    line: Rc<Line>,
-    ended: bool,
-    reused: bool,
-    idle_since: Instant,
+pub(crate) enum Upstream {
+    /// HTTP/1.1, for one request at a time.
+    Own(Box<Own>),
+    /// HTTP/2, shared with other requests.
+    Shared(Shared),
 }
 
 impl Upstream {
-    /// Connects to a target.
-    pub(crate) async fn connect(address: std::net::SocketAddr) -> io::Result<Box<Self>> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let line = Line::new(stream);
-        let socket = TokioIo::new(TargetSocket::new(Rc::clone(&line)));
-        let handshake = Builder::new()
-            .max_headers(100)
-            .max_buf_size(MAX_BUFFER)
-            .handshake(socket)
-            .await;
-        let (sender, connection) = handshake.map_err(io::Error::other)?;
-        Ok(Box::new(Self {
-            sender,
-            connection,
-            line,
-            ended: false,
-            reused: false,
-            idle_since: Instant::now(),
-        }))
-    }
-
     /// Whether it has served another request before.
     pub(crate) fn is_reused(&self) -> bool {
-        self.reused
-    }
-
-    /// Moves bytes both ways.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        if !self.ended && Pin::new(&mut self.connection).poll(cx).is_ready() {
-            self.ended = true;
+        match self {
+            Self::Own(own) => own.reused,
+            Self::Shared(shared) => shared.is_reused(),
         }
     }
 
     /// Sends a request and waits for the head of its answer, as long as the client's
-    /// record allows.
+    /// record allows. Where there is none, the connection is not used again; the
+    /// request is still there, but for a body that is not kept and was begun. Of an
+    /// answer, a client that takes `trailers` gets them.
     pub(crate) async fn exchange(
-        &mut self,
-        request: Request<RequestBody>,
+        self,
+        request: &mut Request<RequestBody>,
+        trailers: bool,
         client: &Client,
-    ) -> Result<Response<Incoming>, ExchangeError> {
-        self.line.listen();
-        let mut answer = pin!(self.sender.try_send_request(request));
-        // The answer can only come while we drive, so nobody needs to be woken for it.
-        let mut nobody = Context::from_waker(Waker::noop());
-        let told = poll_fn(|cx| {
-            if !self.ended && Pin::new(&mut self.connection).poll(cx).is_ready() {
-                self.ended = true;
+    ) -> Result<Response<AnswerStream>, ExchangeError> {
+        match self {
+            Self::Own(mut own) => {
+                let answer = own.exchange(request, client).await?;
+                Ok(answer.map(|()| AnswerStream::Own(own)))
             }
-            match answer.as_mut().poll(&mut nobody) {
-                Poll::Ready(told) => Poll::Ready(Some(told)),
-                Poll::Pending if client.request_is_late() => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+            Self::Shared(mut shared) => {
+                let answer = shared.exchange(request, trailers, client).await?;
+                Ok(answer.map(|body| AnswerStream::Shared(body, shared)))
             }
-        })
-        .await;
-        match told {
-            None => Err(ExchangeError::Late),
-            Some(Ok(response)) => Ok(response),
-            Some(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => ExchangeError::Unsent(Box::new(request)),
-                None if self.line.heard() => ExchangeError::Broken(error.into_error()),
-                None => ExchangeError::Silent(error.into_error()),
-            }),
+        }
+    }
+}
+
+/// The body of an answer, and the connection that it comes by.
+#[derive(Debug)]
+pub(crate) enum AnswerStream {
+    /// The connection is driven while the body is asked for.
+    Own(Box<Own>),
+    /// The body comes by itself; the place is held until it has ended.
+    Shared(
+        Incoming,
+        #[expect(dead_code, reason = "it is only held")] Shared,
+    ),
+}
+
+impl AnswerStream {
+    /// The next piece.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, AnswerError>>> {
+        match self {
+            Self::Own(own) => own.poll_frame(cx),
+            Self::Shared(body, _) => {
+                let polled = Pin::new(body).poll_frame(cx);
+                polled.map_err(AnswerError::Stream)
+            }
+        }
+    }
+
+    /// The whole of it, where that is there already.
+    pub(crate) fn take_whole(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Own(own) => own.take_whole(),
+            Self::Shared(body, _) => body.is_end_stream().then(Bytes::new),
+        }
+    }
+
+    /// Whether nothing more comes.
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Own(own) => own.is_end_stream(),
+            Self::Shared(body, _) => body.is_end_stream(),
+        }
+    }
+
+    /// How much comes.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Own(own) => own.size_hint(),
+            Self::Shared(body, _) => body.size_hint(),
         }
     }
 
     /// The socket and the bytes that came early, after an answer 101.
-    pub(crate) fn into_tunnel(self) -> (TargetSocket, bytes::Bytes) {
-        let parts = self.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+    pub(crate) fn into_tunnel(self) -> Option<(TcpStream, Bytes)> {
+        match self {
+            Self::Own(own) => own.into_tunnel(),
+            Self::Shared(..) => None,
+        }
     }
 }
 
 #[derive(Debug)]
 #[expect(
     clippy::vec_box,
-    reason = "a connection is a kilobyte, and moves between here and its request each time"
+    reason = "a connection is some hundred bytes, and moves between here and its request each time"
 )]
 struct Idle {
-    connections: Vec<Box<Upstream>>,
+    connections: Vec<Box<Own>>,
     bound: Duration,
+    /// How long the target was seen to keep a connection, since it was last
+    /// seen to end one sooner.
+    kept: Duration,
 }
 
 impl Default for Idle {
@@ -153,6 +187,7 @@ impl Default for Idle {
         Self {
             connections: Vec::new(),
             bound: IDLE,
+            kept: Duration::ZERO,
         }
     }
 }
@@ -160,7 +195,8 @@ impl Default for Idle {
 /// The idle connections of one worker, by the number of the target.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    idle: HashMap<u64, Idle>,
+    idle: NumberMap<Idle>,
+    shared: NumberMap<Lines>,
 }
 
 /// Whether a request may be lost to a connection that dies under it.
@@ -168,13 +204,14 @@ pub(crate) struct Pool {
 pub(crate) enum Care {
     /// It can be sent again.
     Repeatable,
-    /// It must not be sent twice, so the connection is looked at first.
+    /// It must not be sent twice, so the connection is looked at first, and is
+    /// used only well within the time that the target keeps it.
     Once,
 }
 
 impl Pool {
     /// The connection that was used last, if it can be used again.
-    pub(crate) fn take(&mut self, target: u64, care: Care, now: Instant) -> Option<Box<Upstream>> {
+    pub(crate) fn take(&mut self, target: u64, care: Care, now: Instant) -> Option<Box<Own>> {
         let idle = self.idle.get_mut(&target)?;
         while let Some(upstream) = idle.connections.pop() {
             let age = now.saturating_duration_since(upstream.idle_since);
@@ -183,9 +220,17 @@ impl Pool {
                 idle.connections.clear();
                 return None;
             }
-            if care == Care::Once && !upstream.line.is_quiet() {
-                idle.learn(age / 2);
-                continue;
+            // Whoever ends connections soon would cost many a second try.
+            if care == Care::Once || idle.kept < KEPT_MIN {
+                if !upstream.is_quiet() {
+                    idle.ended(age);
+                    continue;
+                }
+                idle.survived(age);
+            }
+            if care == Care::Once && !idle.is_safe(age) {
+                idle.connections.push(upstream);
+                return None;
             }
             return Some(upstream);
         }
@@ -193,11 +238,8 @@ impl Pool {
     }
 
     /// Keeps a connection whose exchange has ended, unless it cannot be used again.
-    pub(crate) fn put(&mut self, target: u64, mut upstream: Box<Upstream>, now: Instant) {
-        // Driven once more without a waker: it becomes ready for the next request,
-        // and forgets whom it woke.
-        upstream.drive(&mut Context::from_waker(Waker::noop()));
-        if upstream.ended || !upstream.sender.is_ready() {
+    pub(crate) fn put(&mut self, target: u64, mut upstream: Box<Own>, now: Instant) {
+        if !upstream.rests() {
             return;
         }
         upstream.reused = true;
@@ -210,8 +252,10 @@ impl Pool {
 
     /// A target told how long it keeps idle connections: half of that is safe.
     pub(crate) fn told(&mut self, target: u64, headers: &HeaderMap) {
-        if let Some(kept) = headers.get("keep-alive").and_then(keep_alive) {
-            self.idle.entry(target).or_default().learn(kept / 2);
+        if let Some(kept) = headers.get(&KEEP_ALIVE).and_then(keep_alive) {
+            let idle = self.idle.entry(target).or_default();
+            idle.learn(kept / 2);
+            idle.kept = kept;
         }
     }
 
@@ -220,27 +264,69 @@ impl Pool {
         if let Some(idle) = self.idle.get_mut(&target) {
             // What was true of one is likely true of the others.
             idle.connections.clear();
+            idle.kept = Duration::ZERO;
         }
     }
 
-    /// Closes all idle connections to a target.
+    /// The shared connections to a target.
+    pub(crate) fn shared(&mut self, target: u64) -> &mut Lines {
+        self.shared.entry(target).or_default()
+    }
+
+    /// Closes all idle connections to a target; shared ones end with their last request.
     pub(crate) fn close(&mut self, target: u64) {
         self.idle.remove(&target);
+        self.shared.remove(&target);
     }
 
     /// Closes what is too old.
     pub(crate) fn sweep(&mut self, now: Instant) {
         for idle in self.idle.values_mut() {
-            let bound = idle.bound;
-            idle.connections
-                .retain(|upstream| now.saturating_duration_since(upstream.idle_since) <= bound);
+            idle.sweep(now);
         }
-        self.idle
-            .retain(|_, idle| !idle.connections.is_empty() || idle.bound != IDLE);
+        self.idle.retain(|_, idle| {
+            !idle.connections.is_empty() || idle.bound != IDLE || !idle.kept.is_zero()
+        });
+        self.shared.retain(|_, lines| lines.sweep(now));
     }
 }
 
 impl Idle {
+    /// A connection of this age was found alive.
+    fn survived(&mut self, age: Duration) {
+        self.kept = self.kept.max(age);
+    }
+
+    /// A connection of this age was found ended.
+    fn ended(&mut self, age: Duration) {
+        self.learn(age / 2);
+        self.kept = self.kept.min(age);
+    }
+
+    /// Whether the target will not end a connection of this age just now.
+    fn is_safe(&self, age: Duration) -> bool {
+        self.kept >= KEPT_MIN && age <= self.kept / 2
+    }
+
+    /// Drops what is too old or has ended; what is left tells how long it is kept.
+    fn sweep(&mut self, now: Instant) {
+        let mut connections = std::mem::take(&mut self.connections);
+        connections.retain(|upstream| {
+            let age = now.saturating_duration_since(upstream.idle_since);
+            if age > self.bound {
+                return false;
+            }
+            let is_quiet = upstream.is_quiet();
+            if is_quiet {
+                self.survived(age);
+            } else {
+                self.ended(age);
+            }
+            is_quiet
+        });
+        self.connections = connections;
+    }
+
     fn learn(&mut self, bound: Duration) {
         self.bound = self.bound.min(bound).max(IDLE_MIN);
     }
@@ -251,4 +337,37 @@ fn keep_alive(value: &http::HeaderValue) -> Option<Duration> {
     let mut parameters = text.split(',').map(str::trim);
     let seconds = parameters.find_map(|parameter| parameter.strip_prefix("timeout="))?;
     seconds.parse().ok().map(Duration::from_secs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was seen of a target, in milliseconds: `+` alive, `-` ended; and up to
+    /// which age its connections are safe then.
+    fn check(seen: &[i64], safe: u64) {
+        let mut idle = Idle::default();
+        for &age in seen {
+            let millis = Duration::from_millis(age.unsigned_abs());
+            if age < 0 {
+                idle.ended(millis);
+            } else {
+                idle.survived(millis);
+            }
+        }
+        let ages = (0..5_000).take_while(|&age| idle.is_safe(Duration::from_millis(age)));
+        assert_eq!(ages.count() as u64, safe, "{seen:?}");
+    }
+
+    #[test]
+    fn a_connection_is_safe_for_half_of_the_time_that_the_target_keeps_one() {
+        check(&[], 0);
+        check(&[49], 0);
+        check(&[50], 26);
+        check(&[2_000, 400], 1_001);
+        check(&[2_000, -400], 201);
+        check(&[2_000, -2], 0);
+        // A restart of the target ends them all once.
+        check(&[2_000, -2, 1_000], 501);
+    }
 }

@@ -224,7 +224,11 @@ fn kind_of(kind: Kind) -> &'static str {
     match kind {
         Kind::KeepAlive => "on kept connections",
         Kind::Fresh => "on new ones",
+        Kind::Slow => "that take a while",
         Kind::Post => "posts",
+        Kind::Upload => "large posts",
+        Kind::Http2 => "HTTP/2 streams",
+        Kind::Http2Post => "posts over HTTP/2",
         Kind::WebSocket => "WebSocket messages",
         Kind::Events => "event streams",
     }

@@ -5,7 +5,9 @@
 //! It asserts nothing about Cutover; tests do. It retries nothing: a second try
 //! would hide exactly what the tests look for.
 
+pub mod chance;
 pub mod container;
+pub mod front;
 pub mod github;
 pub mod host;
 pub mod image;
@@ -13,4 +15,5 @@ pub mod load;
 pub mod process;
 pub mod request;
 pub mod rig;
+pub mod target;
 pub mod wait;

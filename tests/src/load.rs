@@ -17,9 +17,11 @@ use anyhow::{Context as _, ensure};
 use http::{HeaderName, HeaderValue};
 use tokio::time::Instant;
 
+use crate::chance::Chance;
 use crate::request::ensure_local;
 
 mod client;
+mod http2;
 mod record;
 mod summary;
 mod user;
@@ -29,6 +31,21 @@ pub use summary::{Journal, Summary};
 
 /// Requests of one load at most: a record is some hundred bytes.
 const MOST_REQUESTS: u64 = 2_000_000;
+
+/// Bytes of a large posted body: more than the buffers between the ends hold.
+pub(crate) const UPLOAD_BYTES: usize = 200 << 10;
+
+/// The longest time that a slow answer is asked to take, in milliseconds.
+pub(crate) const SLOWEST_MS: u64 = 150;
+
+/// What a close of an idle connection is, of which the user was not told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IdleClose {
+    /// Counted, where the user saw it before it sent the next request.
+    Counted,
+    /// The failure of the next request, which a less attentive user had sent.
+    Failure,
+}
 
 /// A load to be put on one address.
 #[derive(Clone, Debug)]
@@ -40,7 +57,10 @@ pub struct Load {
     pub(crate) path: String,
     pub(crate) body_bytes: usize,
     pub(crate) events: (u64, Duration),
-    pub(crate) pause: Duration,
+    pub(crate) pause: (Duration, Duration),
+    pub(crate) idle_closes: IdleClose,
+    pub(crate) leaves_streams: bool,
+    chance: Chance,
     pub(crate) timeout: Duration,
     users: Vec<(Kind, usize)>,
     requests: u64,
@@ -63,7 +83,10 @@ impl Load {
             path: "/".to_owned(),
             body_bytes: 4096,
             events: (20, Duration::from_millis(50)),
-            pause: Duration::from_millis(5),
+            pause: (Duration::from_millis(5), Duration::from_millis(5)),
+            idle_closes: IdleClose::Counted,
+            leaves_streams: false,
+            chance: Chance::new(0),
             timeout: Duration::from_secs(10),
             users: Vec::new(),
             requests: MOST_REQUESTS,
@@ -131,7 +154,32 @@ impl Load {
     /// How long each user waits between requests; by default 5 ms.
     #[must_use]
     pub fn pause(mut self, pause: Duration) -> Self {
-        self.pause = pause;
+        self.pause = (pause, pause);
+        self
+    }
+
+    /// Lets each user wait between requests for as long as `chance` says, at
+    /// least and at most so long. What else a user chooses, it chooses by it too.
+    #[must_use]
+    pub fn thinks(mut self, least: Duration, most: Duration, chance: &Chance) -> Self {
+        self.pause = (least, most);
+        self.chance = chance.clone();
+        self
+    }
+
+    /// Makes the close of an idle connection without notice the failure of the
+    /// request that would have come next. It is chance that the user saw it in time.
+    #[must_use]
+    pub fn idle_closes_fail(mut self) -> Self {
+        self.idle_closes = IdleClose::Failure;
+        self
+    }
+
+    /// Lets users leave their event streams after a whole event when the load
+    /// is stopped, instead of reading them to their end.
+    #[must_use]
+    pub fn leaves_streams(mut self) -> Self {
+        self.leaves_streams = true;
         self
     }
 
@@ -178,18 +226,22 @@ impl Load {
             .build()?;
         let (send, report) = tokio::sync::oneshot::channel();
         let shared = Arc::clone(&progress);
+        let began = Instant::now();
         std::thread::Builder::new()
             .name("load".to_owned())
             .spawn(move || {
                 // Nobody wants the report of a load that was dropped.
-                let _ = send.send(runtime.block_on(self.run(shared)));
+                let _ = send.send(runtime.block_on(self.run(shared, began)));
             })?;
-        Ok(RunningLoad { progress, report })
+        Ok(RunningLoad {
+            progress,
+            report,
+            began,
+        })
     }
 
-    async fn run(self, progress: Arc<Progress>) -> anyhow::Result<Report> {
+    async fn run(self, progress: Arc<Progress>, began: Instant) -> anyhow::Result<Report> {
         let run = format!("{:08x}", getrandom::u32()?);
-        let began = Instant::now();
         let end = self.duration.map(|duration| began + duration);
         let load = Arc::new(self);
         let mut users = Vec::new();
@@ -201,10 +253,13 @@ impl Load {
             let load = Arc::clone(&load);
             let progress = Arc::clone(&progress);
             let name = format!("{run}-{number}");
+            let chance = load.chance.branch(number as u64);
+            let user = user::User::new(load, kind, name, began, chance);
             users.push(tokio::spawn(async move {
-                user::User::new(load, kind, name, began)
-                    .live(&progress, end)
-                    .await
+                match kind {
+                    Kind::Http2 | Kind::Http2Post => http2::live(user, &progress, end).await,
+                    _ => user.live(&progress, end).await,
+                }
             }));
         }
         let mut report = Report::default();
@@ -233,7 +288,7 @@ pub(crate) struct Progress {
 impl Progress {
     /// Takes one of the requests that are left, or says that the load is over.
     pub(crate) fn take(&self, end: Option<Instant>) -> bool {
-        if self.stop.load(Ordering::Relaxed) || end.is_some_and(|end| Instant::now() >= end) {
+        if self.is_stopped() || end.is_some_and(|end| Instant::now() >= end) {
             return false;
         }
         self.left
@@ -241,6 +296,11 @@ impl Progress {
                 left.checked_sub(1)
             })
             .is_ok()
+    }
+
+    /// Whether no new request is wanted.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
     }
 
     pub(crate) fn add(&self, record: &Record) {
@@ -260,9 +320,15 @@ impl Progress {
 pub struct RunningLoad {
     progress: Arc<Progress>,
     report: tokio::sync::oneshot::Receiver<anyhow::Result<Report>>,
+    began: Instant,
 }
 
 impl RunningLoad {
+    /// How long it has run: the clock of its records.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Requests answered well so far.
     pub fn ok(&self) -> u64 {
         self.progress.ok.load(Ordering::Relaxed)

@@ -49,12 +49,21 @@ impl Process {
     /// # Errors
     ///
     /// It cannot be started.
-    pub fn spawn(mut command: Command) -> anyhow::Result<Self> {
+    pub fn spawn(command: Command) -> anyhow::Result<Self> {
+        Self::spawn_with_input(command, Stdio::null())
+    }
+
+    /// The same with something to read, such as a socket.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn spawn_with_input(mut command: Command, input: Stdio) -> anyhow::Result<Self> {
         let program = command.get_program().to_owned();
         let name = Path::new(&program).file_name().unwrap_or(&program);
         let name = name.to_string_lossy().into_owned();
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

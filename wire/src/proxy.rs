@@ -7,7 +7,9 @@
 //! new proxy tell each other plainly that they do not fit.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +31,10 @@ pub const PROBE_HEADER: &str = "x-cutover-probe";
 
 /// The answer header that tells a probe which pool answered.
 pub const POOL_HEADER: &str = "x-cutover-pool";
+
+/// The request header, with the value `1`, that tells a target that it is asked
+/// by a copy, whose answer no user gets. It comes from no client.
+pub const MIRROR_HEADER: &str = "x-cutover-mirror";
 
 /// One question of the agent, with the version it speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,9 +71,51 @@ pub enum Request {
         targets: Vec<String>,
         /// How long to wait for the last request.
         deadline_ms: u64,
+        /// When long answers are ended; none lets them be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        cut: Option<Cut>,
     },
     /// What was counted.
     Statistics,
+    /// Serve this certificate for a name, in place of the table's for the same
+    /// name. It stays in memory: no file has it, and no answer tells it back.
+    PutCertificate {
+        /// A host, a wildcard, or [`crate::table::ANY_HOST`], as in a table.
+        name: String,
+        /// The chain, its own certificate first, as PEM.
+        chain: String,
+        /// Its private key, as PEM.
+        key: KeyText,
+    },
+    /// Serve what the table says for this name again; a name that has no such
+    /// certificate needs no more.
+    DropCertificate {
+        /// As it was put.
+        name: String,
+    },
+    /// Another instance of the proxy wants to take over. Answered with
+    /// [`Reply::HandOver`], whose first byte brings the listening descriptors, and
+    /// a frame of secrets behind it. Nothing is changed before [`Request::Taken`]
+    /// but that no table is applied meanwhile.
+    TakeOver,
+    /// The other instance is ready, on the connection that asked to take over.
+    Taken,
+    /// To an instance that was taken over: route what you still carry by this
+    /// table, which is stored and in force at your successor.
+    Follow {
+        /// The table in force.
+        table: Table,
+    },
+}
+
+/// A private key as PEM, on its way through the socket. It cannot be printed.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyText(pub String);
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyText(…)")
+    }
 }
 
 /// What the proxy answers.
@@ -87,6 +135,14 @@ pub enum Reply {
     Drained(Drained),
     /// To [`Request::Statistics`].
     Statistics(Statistics),
+    /// To [`Request::PutCertificate`]: new connections get it.
+    CertificatePut,
+    /// To [`Request::DropCertificate`]: no new connection gets it.
+    CertificateDropped,
+    /// To [`Request::TakeOver`].
+    HandOver(HandOver),
+    /// To [`Request::Taken`]: nothing is accepted here any more.
+    Yielded,
     /// Nothing was changed.
     Refused(Refusal),
 }
@@ -106,6 +162,9 @@ pub enum Refusal {
     /// The table is wrong.
     #[error("the table is wrong: {}", list(.0))]
     Invalid(Vec<TableProblem>),
+    /// The certificate that was put is wrong.
+    #[error("the certificate is wrong: {}", list(.0))]
+    Certificate(Vec<TableProblem>),
     /// The table could not be stored, so it was not put in force.
     #[error("the table could not be stored: {0}")]
     Storage(String),
@@ -115,6 +174,12 @@ pub enum Refusal {
     /// The frame was no call.
     #[error("the call could not be read: {0}")]
     Malformed(String),
+    /// Another instance of the proxy takes over just now, or has taken over.
+    #[error("another instance of the proxy takes over: ask again")]
+    HandingOver,
+    /// Why there is no take-over.
+    #[error("there is nothing to take over: {0}")]
+    TakeOver(String),
 }
 
 fn list(problems: &[TableProblem]) -> String {
@@ -131,7 +196,7 @@ pub struct Status {
     pub program: String,
     /// The generation in force.
     pub generation: u64,
-    /// Where users reach it.
+    /// Where users reach it; those where a plain request is served come first.
     pub listeners: Vec<SocketAddr>,
     /// What it can do beyond what every proxy can; it refuses a table that
     /// needs more. A proxy that tells none is of a time when there were none.
@@ -139,7 +204,52 @@ pub struct Status {
     pub abilities: BTreeSet<Ability>,
 }
 
-/// What was left when a drain ended: all zero when every request had its answer.
+/// What a running proxy gives to the one that takes over from it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandOver {
+    /// The name of the running process.
+    pub instance: String,
+    /// The version of its program.
+    pub program: String,
+    /// The generation in force, which is the stored one.
+    pub generation: u64,
+    /// What each descriptor is, in their order.
+    pub doors: Vec<Door>,
+    /// The sockets of this instance and of those before it that have not ended
+    /// yet: whoever puts a table in force tells them.
+    pub followers: Vec<PathBuf>,
+}
+
+/// A listener that is handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Door {
+    /// What is spoken there, in the words of the proxy's own option.
+    pub kind: String,
+    /// Where.
+    pub address: SocketAddr,
+    /// Whether the service manager holds it, too.
+    #[serde(default)]
+    pub held: bool,
+}
+
+/// When a drain ends answers that may never end by themselves. A stream of events
+/// ends behind an event, a WebSocket with a close frame (1012, service restart):
+/// their clients come back, to the release that serves now. Times count from the
+/// beginning of the drain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cut {
+    /// From when on streams are ended; none lets them be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams_ms: Option<u64>,
+    /// From when on tunnels are ended; none lets them be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnels_ms: Option<u64>,
+    /// Over how long they are spread, so that not all clients come back at once.
+    #[serde(default)]
+    pub spread_ms: u64,
+}
+
+/// What became of a drain: nothing is open when every request had its answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drained {
     /// Requests still open.
@@ -148,12 +258,30 @@ pub struct Drained {
     pub streams: u64,
     /// Tunnels still open.
     pub tunnels: u64,
+    /// Streams that the drain ended.
+    #[serde(default)]
+    pub streams_cut: u64,
+    /// Tunnels that the drain ended.
+    #[serde(default)]
+    pub tunnels_cut: u64,
 }
 
 impl Drained {
     /// Whether everything has ended.
     pub fn is_empty(&self) -> bool {
-        *self == Self::default()
+        (self.requests, self.streams, self.tunnels) == (0, 0, 0)
+    }
+
+    /// What became of two together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            streams: self.streams.saturating_add(other.streams),
+            tunnels: self.tunnels.saturating_add(other.tunnels),
+            streams_cut: self.streams_cut.saturating_add(other.streams_cut),
+            tunnels_cut: self.tunnels_cut.saturating_add(other.tunnels_cut),
+        }
     }
 }
 
@@ -224,12 +352,30 @@ mod tests {
                 app: "shop".into(),
                 targets: vec!["v1-0".into()],
                 deadline_ms: 500,
+                cut: None,
             },
         };
         let frame = encode(&call).unwrap();
         let (head, body) = frame.split_at(LENGTH_BYTES);
         assert_eq!(length(head.try_into().unwrap()).unwrap(), body.len());
         assert_eq!(decode::<Call>(body).unwrap(), call);
+    }
+
+    #[test]
+    fn a_key_is_on_the_wire_and_nowhere_else() {
+        let request = Request::PutCertificate {
+            name: "a.example".into(),
+            chain: "chain".into(),
+            key: KeyText("hush".into()),
+        };
+        assert!(!format!("{request:?}").contains("hush"));
+        let version = VERSION;
+        let frame = encode(&Call { version, request }).unwrap();
+        let call: Call = decode(&frame[LENGTH_BYTES..]).unwrap();
+        let Request::PutCertificate { key, .. } = call.request else {
+            panic!("another request");
+        };
+        assert_eq!(key.0, "hush");
     }
 
     #[test]

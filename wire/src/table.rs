@@ -44,7 +44,7 @@ pub use fault::TableProblem;
 pub use health::ActiveHealth;
 pub use host::{ANY_HOST, Https, Redirect, RedirectStatus};
 pub use limits::Limits;
-pub use mirror::Mirror;
+pub use mirror::{Bodies, Mirror};
 pub use network::{Network, NetworkError};
 pub use page::{Maintenance, Pages};
 pub use park::Park;

@@ -266,6 +266,7 @@ mod tests {
         Statistics {
             instance: instance.to_owned(),
             apps: BTreeMap::from([("shop".to_owned(), pools)]),
+            ..Statistics::default()
         }
     }
 

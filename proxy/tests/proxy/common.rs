@@ -16,10 +16,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cutover_wire::proxy::{
-    Call, Drained, LENGTH_BYTES, Reply, Request, VERSION, decode, encode, length,
+    Call, Cut, Drained, LENGTH_BYTES, Reply, Request, VERSION, decode, encode, length,
 };
-use cutover_wire::statistics::PoolStatistics;
-use cutover_wire::table::{Limits, Pool, Route, Split, Table, Target};
+use cutover_wire::statistics::{PoolStatistics, Statistics};
+use cutover_wire::table::{Limits, Pool, Route, Split, Table, Target, Weight};
 
 /// No wait of a test is longer.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
@@ -46,6 +46,21 @@ impl Proxy {
     pub(crate) fn start(options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut proxy = Self::start_in(directory.path(), options);
+        proxy._owned = Some(directory);
+        proxy
+    }
+
+    /// Starts one that serves users at `door`, such as `http+h2c=127.0.0.1:0`.
+    pub(crate) fn at(door: &str, options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Self::command(directory.path());
+        command.args(["--listen", door]).args(options);
+        Self::spawn_owned(directory, command)
+    }
+
+    /// Starts a command in a directory that ends with the proxy.
+    pub(crate) fn spawn_owned(directory: tempfile::TempDir, command: Command) -> Self {
+        let mut proxy = Self::spawn(directory.path(), command);
         proxy._owned = Some(directory);
         proxy
     }
@@ -134,11 +149,55 @@ impl Proxy {
         }
     }
 
+    /// Puts the table in force that comes of a change to the one before.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Table)) {
+        let Reply::Table(mut table) = self.call(Request::Table) else {
+            panic!("no table");
+        };
+        let expected = table.generation;
+        let generation = expected + 1;
+        table.generation = generation;
+        change(&mut table);
+        let reply = self.call(Request::Apply { expected, table });
+        assert_eq!(reply, Reply::Applied { generation });
+    }
+
+    /// The same, of the app `shop` alone.
+    pub(crate) fn change_shop(&self, change: impl FnOnce(&mut Route)) {
+        self.change(|table| change(table.apps.get_mut("shop").unwrap()));
+    }
+
+    /// The address of a listener by its place among the options; the plain one is 0.
+    pub(crate) fn listener(&self, place: usize) -> SocketAddr {
+        match self.call(Request::Status) {
+            Reply::Status(status) => status.listeners[place],
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// All that was counted.
+    pub(crate) fn counts(&self) -> Statistics {
+        match self.call(Request::Statistics) {
+            Reply::Statistics(statistics) => statistics,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn drain(&self, targets: &[&str], deadline: Duration) -> Drained {
+        self.drain_and_cut(targets, deadline, None)
+    }
+
+    pub(crate) fn drain_and_cut(
+        &self,
+        targets: &[&str],
+        deadline: Duration,
+        cut: Option<Cut>,
+    ) -> Drained {
         let request = Request::Drain {
             app: "shop".to_owned(),
             targets: targets.iter().map(|&id| id.to_owned()).collect(),
             deadline_ms: deadline.as_millis() as u64,
+            cut,
         };
         match self.call(request) {
             Reply::Drained(drained) => drained,
@@ -177,6 +236,25 @@ impl Drop for Proxy {
             eprintln!("the proxy's log:\n{}", self.log());
         }
     }
+}
+
+/// The bytes of memory that a proxy has.
+pub(crate) fn memory(proxy: &Proxy) -> usize {
+    let path = format!("/proc/{}/status", proxy.child.id());
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let kilobytes: usize = line
+        .and_then(|line| line.split_whitespace().nth(1))
+        .unwrap()
+        .parse()
+        .unwrap();
+    kilobytes * 1024
+}
+
+/// The descriptors that a proxy has open.
+pub(crate) fn descriptors(proxy: &Proxy) -> usize {
+    let path = format!("/proc/{}/fd", proxy.child.id());
+    std::fs::read_dir(path).unwrap().count()
 }
 
 /// One call on an open control connection.
@@ -223,6 +301,26 @@ pub(crate) fn shop_with(
     BTreeMap::from([("shop".to_owned(), route)])
 }
 
+/// A proxy with the app `shop` and two releases that answer with their names; all
+/// requests go to the first.
+pub(crate) fn two_releases(options: &[&str]) -> (Proxy, [Backend; 2]) {
+    let proxy = Proxy::start(options);
+    let backends = ["v1", "v2"].map(Backend::named);
+    let addresses = [[backends[0].address], [backends[1].address]];
+    proxy.apply(shop("v1", &[("v1", &addresses[0]), ("v2", &addresses[1])]));
+    (proxy, backends)
+}
+
+/// A split by weights in hundredths of a percent.
+pub(crate) fn split(weights: &[(&str, u16)]) -> Split {
+    let weights = weights.iter();
+    Split::of(
+        weights
+            .map(|&(pool, weight)| (pool.to_owned(), Weight(weight)))
+            .collect(),
+    )
+}
+
 /// An address on which nobody listens.
 pub(crate) fn nobody() -> SocketAddr {
     // Bound and not listening, so that nobody else gets the port meanwhile.
@@ -259,8 +357,8 @@ impl Message {
 }
 
 /// A connection that reads messages.
-pub(crate) struct Client {
-    pub(crate) stream: TcpStream,
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) stream: S,
     pub(crate) buffer: Vec<u8>,
 }
 
@@ -277,7 +375,9 @@ impl Client {
             buffer: Vec::new(),
         }
     }
+}
 
+impl<S: Read + Write> Client<S> {
     pub(crate) fn send(&mut self, text: &str) {
         self.stream.write_all(text.as_bytes()).unwrap();
     }
@@ -287,6 +387,16 @@ impl Client {
         let text = format!("GET {path} HTTP/1.1\r\nHost: shop.example\r\n\r\n");
         self.stream.write_all(text.as_bytes())?;
         self.read()
+    }
+
+    /// A GET for a host with further fields, and its whole answer.
+    pub(crate) fn ask(&mut self, host: &str, path: &str, fields: &[(&str, &str)]) -> Message {
+        let fields = fields.iter();
+        let lines: String = fields.map(|(n, v)| format!("{n}: {v}\r\n")).collect();
+        self.send(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n"
+        ));
+        self.read().unwrap()
     }
 
     pub(crate) fn post(&mut self, path: &str, body: &str) -> std::io::Result<Message> {

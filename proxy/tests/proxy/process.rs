@@ -188,12 +188,45 @@ fn the_service_manager_is_told_when_it_is_ready() {
         .args(["--listen", "127.0.0.1:0"])
         .env("NOTIFY_SOCKET", &path);
     let proxy = Proxy::spawn(directory.path(), command);
-    let mut bytes = [0; 64];
-    let count = socket.recv(&mut bytes).unwrap();
-    assert_eq!(bytes[..count].trim_ascii(), b"READY=1");
+    let told = || {
+        let mut bytes = [0; 64];
+        let count = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..count].to_vec()).unwrap()
+    };
+    assert_eq!(told(), "READY=1\nSTATUS=serving\n");
     proxy.signal("TERM");
-    let count = socket.recv(&mut bytes).unwrap();
-    assert_eq!(bytes[..count].trim_ascii(), b"STOPPING=1");
+    assert_eq!(told(), "STOPPING=1\n");
+}
+
+#[test]
+fn a_service_manager_that_watches_is_told_again_and_again_that_the_workers_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut command = Proxy::command(directory.path());
+    command
+        .args(["--listen", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "40000");
+    let _proxy = Proxy::spawn(directory.path(), command);
+    let mut beats = 0;
+    while beats < 3 {
+        let mut bytes = [0; 64];
+        let count = socket.recv(&mut bytes).unwrap();
+        beats += usize::from(&bytes[..count] == b"WATCHDOG=1\n");
+    }
+}
+
+#[test]
+fn a_listener_of_an_unknown_kind_is_refused_with_what_is_possible() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Proxy::command(directory.path());
+    command.args(["--listen", "gopher=127.0.0.1:70"]);
+    let ended = command.stderr(Stdio::piped()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(2));
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert!(told.contains("http or https"), "{told}");
 }
 
 #[test]

@@ -63,7 +63,10 @@ fn dying(how: fn(&Client)) -> (Backend, Arc<AtomicUsize>) {
                 how(&client);
                 return;
             }
-            client.send(&ok("alive"));
+            // Its word is what makes a POST use a connection again at once.
+            client.send(
+                "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: 5\r\n\r\nalive",
+            );
         }
     });
     (backend, deaths)
@@ -103,6 +106,51 @@ fn a_post_on_a_reused_connection_that_dies_is_not_sent_again() {
 }
 
 #[test]
+fn a_put_is_sent_once_more_with_its_whole_body_or_not_at_all() {
+    // Short bodies are kept; a long one of unknown length is gone.
+    let long = format!("5000\r\n{}\r\n0\r\n\r\n", "x".repeat(0x5000));
+    for (framing, body, again) in [
+        ("Content-Length: 5", "order", true),
+        ("Transfer-Encoding: chunked", &*long, false),
+    ] {
+        let proxy = Proxy::start(&["--workers", "1"]);
+        let backend = Backend::raw(|number, mut client| {
+            let mut served = 0;
+            while let Ok(asked) = client.read() {
+                served += 1;
+                if number == 0 && served == 2 {
+                    return;
+                }
+                // It says that it keeps connections, so that one is used again.
+                let body = asked.text();
+                let length = body.len();
+                client.send(&format!(
+                    "HTTP/1.1 200 OK\r\nKeep-Alive: timeout=60\r\nContent-Length: {length}\r\n\r\n{body}"
+                ));
+            }
+        });
+        let addresses = [backend.address];
+        proxy.apply(shop("v1", &[("v1", &addresses)]));
+        let mut client = proxy.client();
+        assert_eq!(client.get("/").unwrap().status(), 200);
+        client.send(&format!(
+            "PUT / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}"
+        ));
+        let answer = client.read().unwrap();
+        if again {
+            assert_eq!((answer.status(), answer.text().as_str()), (200, "order"));
+        } else {
+            assert_eq!(answer.status(), 502);
+        }
+        assert_eq!(
+            backend.connections(),
+            if again { 2 } else { 1 },
+            "{framing}"
+        );
+    }
+}
+
+#[test]
 fn a_post_is_not_put_on_a_connection_that_the_target_has_closed() {
     let proxy = Proxy::start(&["--workers", "1"]);
     // Closes each connection right after its first answer, without saying so.
@@ -121,6 +169,53 @@ fn a_post_is_not_put_on_a_connection_that_the_target_has_closed() {
         thread::sleep(Duration::from_millis(1));
     }
     assert_eq!(proxy.statistics("v1").failed, 0);
+}
+
+#[test]
+fn no_request_waits_on_a_connection_that_ended_while_it_was_idle() {
+    let proxy = Proxy::start(&["--workers", "1"]);
+    // Closes each connection a moment after its first answer, without saying so.
+    let backend = Backend::raw(|_, mut client| {
+        if client.read().is_ok() {
+            client.send(&ok("once"));
+        }
+    });
+    let addresses = [backend.address];
+    let limits = Limits {
+        response_ms: 2_000,
+        ..Limits::default()
+    };
+    proxy.apply(shop_with("v1", &[("v1", &addresses)], limits));
+    let mut client = proxy.client();
+    for _ in 0..100 {
+        assert_eq!(client.get("/").unwrap().text(), "once");
+        // Now early and now late for the end that is on its way.
+        thread::sleep(Duration::from_micros(500));
+    }
+    assert_eq!(proxy.statistics("v1").failed, 0);
+}
+
+#[test]
+fn a_post_goes_on_a_kept_connection_only_when_the_target_is_known_to_keep_it() {
+    let check = |fields: &'static str, connections: usize| {
+        let proxy = Proxy::start(&["--workers", "1"]);
+        let backend = Backend::answering(move |_| {
+            format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: 2\r\n\r\nok")
+        });
+        let addresses = [backend.address];
+        proxy.apply(shop("v1", &[("v1", &addresses)]));
+        let mut client = proxy.client();
+        for _ in 0..3 {
+            assert_eq!(client.post("/", "order").unwrap().status(), 200);
+        }
+        assert_eq!(backend.connections(), connections, "{fields:?}");
+    };
+    // Nobody has seen yet how long it keeps one.
+    check("", 3);
+    // It says so.
+    check("Keep-Alive: timeout=60\r\n", 1);
+    // So short that the end may be on the way.
+    check("Keep-Alive: timeout=0\r\n", 3);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::common::{Backend, Client, Proxy, shop, until};
 use cutover_wire::proxy::{Refusal, Reply, Request};
-use cutover_wire::table::{Split, Table, Weight};
+use cutover_wire::table::{Ability, Table};
 
 #[test]
 fn a_switch_under_load_loses_nothing_and_is_complete_when_acknowledged() {
@@ -136,31 +136,12 @@ fn a_wrong_table_is_refused_with_all_its_problems() {
 }
 
 #[test]
-fn a_table_that_needs_more_than_the_proxy_can_is_refused_and_the_old_one_serves_on() {
+fn the_proxy_tells_that_it_can_do_all_that_a_table_has_words_for() {
     let proxy = Proxy::start(&[]);
-    let (v1, v2) = (Backend::named("v1"), Backend::named("v2"));
-    let (a1, a2) = ([v1.address], [v2.address]);
-    let mut apps = shop("v1", &[("v1", &a1), ("v2", &a2)]);
-    proxy.apply(apps.clone());
     let Reply::Status(status) = proxy.call(Request::Status) else {
         panic!("no status");
     };
-    let route = apps.get_mut("shop").unwrap();
-    let half = |pool: &str| (pool.to_owned(), Weight(5_000));
-    route.serving = Split::of([half("v1"), half("v2")].into());
-    let table = Table {
-        generation: 2,
-        apps,
-        ..Table::default()
-    };
-    assert!(!table.needs().is_subset(&status.abilities));
-    let reply = proxy.call(Request::Apply { expected: 1, table });
-    let Reply::Refused(Refusal::Invalid(problems)) = reply else {
-        panic!("{reply:?}");
-    };
-    let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["apps.shop.serving: this proxy cannot do `weights`"]);
-    assert_eq!(proxy.client().get("/").unwrap().text(), "v1");
+    assert_eq!(status.abilities, Ability::ALL.into());
 }
 
 #[test]

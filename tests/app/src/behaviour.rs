@@ -1,5 +1,7 @@
 //! How the app behaves, read once from its environment.
 
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What the environment asks of the app.
@@ -7,7 +9,9 @@ use std::time::Duration;
 pub struct Behaviour {
     /// `VERSION`: named in every answer.
     pub version: String,
-    /// `PORT`, by default 8080.
+    /// `ADDRESS`, by default every address of the machine.
+    pub address: IpAddr,
+    /// `PORT`, by default 8080; with 0 the system chooses, and the log tells.
     pub port: u16,
     /// `DELAY_MS`: each answer waits this long; `/healthz` does not.
     pub delay: Duration,
@@ -35,6 +39,11 @@ pub struct Behaviour {
     pub ignores_sigterm: bool,
     /// `JOURNAL=stdout`: each id is also printed, as `served ID`.
     pub prints_journal: bool,
+    /// `JOURNAL=/FILE`: each id is also added to the file, one a line, when it
+    /// is asked for and not when it is answered, so that a kill hides none.
+    pub journal_file: Option<PathBuf>,
+    /// `KEEP_ALIVE_MS`: closes a connection that is idle for so long.
+    pub keep_alive: Option<Duration>,
 }
 
 impl Behaviour {
@@ -85,9 +94,18 @@ impl Behaviour {
                 .parse()
                 .map_err(|_| format!("PORT={value} is not a port"))?,
         };
+        let address = match text("ADDRESS") {
+            None => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Some(value) => value
+                .parse()
+                .map_err(|_| format!("ADDRESS={value} is not an address"))?,
+        };
+        let journal = text("JOURNAL");
+        let keep_alive = number("KEEP_ALIVE_MS")?;
         let megabytes = number("MEMORY_MB")?.unwrap_or(0.0);
         Ok(Self {
             version: text("VERSION").unwrap_or_else(|| "unnamed".to_owned()),
+            address,
             port,
             delay: Duration::from_secs_f64(number("DELAY_MS")?.unwrap_or(0.0) / 1000.0),
             error_rate,
@@ -101,7 +119,11 @@ impl Behaviour {
             unhealthy_after: unhealthy_after.unwrap_or_default(),
             stop_delay: seconds("STOP_DELAY_S")?.unwrap_or_default(),
             ignores_sigterm: switch("IGNORE_SIGTERM"),
-            prints_journal: text("JOURNAL").as_deref() == Some("stdout"),
+            prints_journal: journal.as_deref() == Some("stdout"),
+            journal_file: journal
+                .filter(|place| place.starts_with('/'))
+                .map(PathBuf::from),
+            keep_alive: keep_alive.map(|millis| Duration::from_secs_f64(millis / 1000.0)),
         })
     }
 }
@@ -124,6 +146,8 @@ mod tests {
         assert_eq!(behaviour.error_rate, 0.0);
         assert_eq!(behaviour.unhealthy, None);
         assert_eq!(behaviour.crash_after, None);
+        assert_eq!(behaviour.journal_file, None);
+        assert_eq!(behaviour.keep_alive, None);
     }
 
     #[test]
@@ -140,6 +164,7 @@ mod tests {
             ("DELAY_MS", "soon"),
             ("ERROR_RATE", "1.5"),
             ("PORT", "70000"),
+            ("ADDRESS", "here"),
             ("CRASH_AFTER_S", "-1"),
             ("MEMORY_MB", "NaN"),
         ] {

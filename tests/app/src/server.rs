@@ -2,16 +2,17 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::behaviour::Behaviour;
 use crate::journal::Journal;
@@ -64,9 +65,10 @@ pub async fn run(behaviour: Behaviour) -> Result<End, io::Error> {
     let ignores_sigterm = behaviour.ignores_sigterm;
     let crash_after = behaviour.crash_after;
     let stop_delay = behaviour.stop_delay;
+    let journal = Journal::open(behaviour.journal_file.as_deref())?;
     let app = Arc::new(App {
         behaviour,
-        journal: Journal::default(),
+        journal,
         started,
         judged: std::sync::atomic::AtomicU64::new(0),
         stopping,
@@ -118,7 +120,7 @@ pub async fn run(behaviour: Behaviour) -> Result<End, io::Error> {
 
 async fn accept(app: Arc<App>) -> Result<Infallible, io::Error> {
     tokio::time::sleep(app.behaviour.slow_start).await;
-    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, app.behaviour.port));
+    let address = SocketAddr::from((app.behaviour.address, app.behaviour.port));
     let listener = TcpListener::bind(address).await?;
     log(&format!("listening on {}", listener.local_addr()?));
     loop {
@@ -138,9 +140,15 @@ async fn accept(app: Arc<App>) -> Result<Infallible, io::Error> {
 async fn serve(app: Arc<App>, connection: TcpStream) {
     // Delayed small answers would show up as the deploy tool's latency.
     let _ = connection.set_nodelay(true);
+    let use_of_it = Use::default();
     let service = service_fn(|request| {
         let app = Arc::clone(&app);
-        async move { Ok::<_, Infallible>(answer::answer(app, request).await) }
+        let open = use_of_it.begin();
+        async move {
+            let answer = answer::answer(app, request).await;
+            drop(open);
+            Ok::<_, Infallible>(answer)
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -151,8 +159,50 @@ async fn serve(app: Arc<App>, connection: TcpStream) {
     tokio::select! {
         _ = connection.as_mut() => return,
         () = app.asked_to_stop() => connection.as_mut().graceful_shutdown(),
+        () = use_of_it.idle(app.behaviour.keep_alive) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
+}
+
+/// When a connection was used last.
+#[derive(Default)]
+struct Use {
+    changed: Notify,
+    open: AtomicBool,
+}
+
+/// A request that is being answered.
+struct OpenRequest<'a>(&'a Use);
+
+impl Use {
+    fn begin(&self) -> OpenRequest<'_> {
+        self.open.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+        OpenRequest(self)
+    }
+
+    /// Resolves when no request was open for so long.
+    async fn idle(&self, keep_alive: Option<Duration>) {
+        let Some(keep_alive) = keep_alive else {
+            return std::future::pending().await;
+        };
+        // One that was never used has its first request on the way.
+        self.changed.notified().await;
+        loop {
+            if self.open.load(Ordering::Relaxed) {
+                self.changed.notified().await;
+            } else if timeout(keep_alive, self.changed.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for OpenRequest<'_> {
+    fn drop(&mut self) {
+        self.0.open.store(false, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
 }
 
 fn take_memory(behaviour: &Behaviour) {

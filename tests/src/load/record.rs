@@ -10,8 +10,16 @@ pub enum Kind {
     KeepAlive,
     /// GET, each on a connection of its own.
     Fresh,
+    /// POST whose answer takes a while, on one connection.
+    Slow,
     /// POST with a body that must come back, on one connection.
     Post,
+    /// The same with a large body.
+    Upload,
+    /// GET, some at once, as streams of one HTTP/2 connection without TLS.
+    Http2,
+    /// POST in the same way.
+    Http2Post,
     /// A WebSocket; each message is a request.
     WebSocket,
     /// A stream of numbered events; each stream is a request.
@@ -31,6 +39,9 @@ pub enum Phase {
     Body,
     /// The answer was whole, and not the answer to this request.
     Content,
+    /// The server said good-bye while a message of a WebSocket was on its way
+    /// to it, after which the protocol allows no answer.
+    Crossed,
 }
 
 /// How a request ended.
@@ -58,6 +69,9 @@ pub struct Record {
     pub kind: Kind,
     /// When it began, counted from the load's start.
     pub began: Duration,
+    /// When the connection was made that binds it to its server: for a message
+    /// of a WebSocket that of the WebSocket, for others their own beginning.
+    pub bound: Duration,
     /// How long it took.
     pub latency: Duration,
     /// The version that answered, if anything of an answer came.
@@ -67,6 +81,17 @@ pub struct Record {
 }
 
 impl Record {
+    /// When it ended, counted from the load's start.
+    pub fn ended(&self) -> Duration {
+        self.began + self.latency
+    }
+
+    /// Whether a good-bye of the server crossed it; see [`Phase::Crossed`].
+    pub fn is_crossed(&self) -> bool {
+        let crossed = Phase::Crossed;
+        matches!(&self.outcome, Outcome::Failed { phase, .. } if *phase == crossed)
+    }
+
     /// Whether it was answered, wholly and rightly.
     pub fn is_ok(&self) -> bool {
         self.outcome == Outcome::Ok

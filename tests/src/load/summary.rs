@@ -2,8 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
+
+use anyhow::Context as _;
 
 use super::record::{Kind, Outcome, Report};
 use crate::request::get;
@@ -31,6 +35,22 @@ impl Journal {
             ids.len()
         );
         Ok(Self { ids })
+    }
+
+    /// Reads the file that instances ran with as `JOURNAL=/FILE`; it has every
+    /// id that was asked for. One that is not there yet is empty.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read.
+    pub fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            read => read.with_context(|| format!("reading {}", path.display()))?,
+        };
+        Ok(Self {
+            ids: text.lines().map(str::to_owned).collect(),
+        })
     }
 
     /// Reads the log of an instance that ran with `JOURNAL=stdout`.
@@ -195,6 +215,7 @@ mod tests {
             user: "u".into(),
             kind: Kind::Post,
             began: Duration::ZERO,
+            bound: Duration::ZERO,
             latency: Duration::from_millis(3),
             version: ok.then(|| "1".to_owned()),
             outcome: if ok {

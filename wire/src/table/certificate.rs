@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::fault::{Faults, is_digest, shown};
+use super::fault::{Faults, TableProblem, is_digest, shown};
 use super::host;
 
 /// The longest path of a file; the kernel's limit (PATH_MAX).
@@ -29,8 +29,20 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// The place in a table of the certificate for a name.
+    pub fn place(name: &str) -> String {
+        format!("certificates.{}", shown(name))
+    }
+
+    /// The mistakes in a name that a certificate is to be served for.
+    pub fn name_problems(name: &str) -> Vec<TableProblem> {
+        let mut faults = Faults::default();
+        host::check(name, &Self::place(name), &mut faults);
+        faults.into_problems()
+    }
+
     pub(super) fn check(&self, name: &str, faults: &mut Faults) {
-        let place = format!("certificates.{}", shown(name));
+        let place = Self::place(name);
         host::check(name, &place, faults);
         for (part, path) in [("chain", &self.chain), ("key", &self.key)] {
             let plain = !path.chars().any(char::is_control);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::Faults;
 use cutover_plan::spec::Weight;
 
+use super::pool::is_default;
 use super::split::WHOLE;
 
 /// Copies that may wait: beyond it memory is spent on what nobody waits for.
@@ -21,6 +22,20 @@ pub struct Mirror {
     pub share: Weight,
     /// Copies that may wait.
     pub max_queue: u32,
+    /// Whether the bodies of both answers are compared too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bodies: Bodies,
+}
+
+/// What is made of the bodies of two answers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bodies {
+    /// Nothing.
+    #[default]
+    Ignored,
+    /// They are compared, as far as they are short enough.
+    Compared,
 }
 
 impl Mirror {

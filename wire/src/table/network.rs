@@ -57,17 +57,39 @@ impl fmt::Display for Network {
 }
 
 impl Network {
-    fn fault(self) -> Option<&'static str> {
-        // Both families as bits from the left of 128.
-        let (bits, width) = match self.address {
-            IpAddr::V4(address) => (u128::from(u32::from(address)) << 96, 32),
-            IpAddr::V6(address) => (u128::from(address), 128),
+    /// Whether an address is of this network. An IPv4 address that came as an IPv6
+    /// one (`::ffff:192.0.2.1`) is an IPv4 address, on either side; no network of
+    /// IPv6 has IPv4 addresses otherwise.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let (network, bits) = match self.address {
+            IpAddr::V6(mapped) if self.bits >= 96 => match mapped.to_ipv4_mapped() {
+                Some(address) => (IpAddr::V4(address), self.bits - 96),
+                None => (self.address, self.bits),
+            },
+            address => (address, self.bits),
         };
+        let address = address.to_canonical();
+        let differ = from_the_left(network) ^ from_the_left(address);
+        let rest = 128_u32.saturating_sub(u32::from(bits));
+        network.is_ipv4() == address.is_ipv4() && differ.checked_shr(rest).unwrap_or(0) == 0
+    }
+
+    fn fault(self) -> Option<&'static str> {
+        let bits = from_the_left(self.address);
+        let width = if self.address.is_ipv4() { 32 } else { 128 };
         if self.bits > width {
             return Some("has more bits than its addresses");
         }
         let rest = bits.checked_shl(u32::from(self.bits)).unwrap_or(0);
         (rest != 0).then_some("is not the first address of its network")
+    }
+}
+
+/// The bits of an address of either family, from the left of 128.
+fn from_the_left(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
+        IpAddr::V6(address) => u128::from(address),
     }
 }
 
@@ -82,5 +104,46 @@ pub(super) fn check(networks: &[Network], faults: &mut Faults) {
         if !seen.insert(network) {
             faults.add(place, format!("{network} is named twice"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(network: &str, address: &str, expected: bool) {
+        let told = network
+            .parse::<Network>()
+            .unwrap()
+            .contains(address.parse().unwrap());
+        assert_eq!(told, expected, "{address} in {network}");
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_with_its_first_bits() {
+        check("10.0.0.0/8", "10.255.0.1", true);
+        check("10.0.0.0/8", "11.0.0.0", false);
+        check("192.0.2.0/25", "192.0.2.127", true);
+        check("192.0.2.0/25", "192.0.2.128", false);
+        check("192.0.2.1/32", "192.0.2.1", true);
+        check("192.0.2.1/32", "192.0.2.0", false);
+        check("0.0.0.0/0", "255.0.0.1", true);
+        check("2001:db8::/32", "2001:db8:ffff::1", true);
+        check("2001:db8::/32", "2001:db9::", false);
+        check("2001:db8::1/128", "2001:db8::1", true);
+        check("2001:db8::1/128", "2001:db8::2", false);
+        check("::/0", "2001:db8::1", true);
+    }
+
+    #[test]
+    fn a_network_has_addresses_of_its_own_family_alone() {
+        check("::/0", "192.0.2.1", false);
+        check("0.0.0.0/0", "2001:db8::1", false);
+        check("::/0", "::ffff:192.0.2.1", false);
+        check("192.0.2.0/24", "::ffff:192.0.2.1", true);
+        check("::ffff:192.0.2.0/120", "192.0.2.1", true);
+        check("::ffff:192.0.2.0/120", "::ffff:192.0.2.1", true);
+        check("::ffff:192.0.2.0/120", "192.0.3.1", false);
+        check("::ffff:0:0/96", "203.0.113.9", true);
     }
 }

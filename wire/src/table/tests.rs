@@ -67,7 +67,16 @@ fn mirror(pool: &str) -> Mirror {
         pool: pool.to_owned(),
         share: Weight(100),
         max_queue: 10,
+        bodies: Bodies::Ignored,
     }
+}
+
+#[test]
+fn a_mirror_of_an_older_agent_compares_no_bodies() {
+    let read: Mirror = serde_json::from_str(r#"{"pool":"v2","share":100,"max_queue":10}"#).unwrap();
+    assert_eq!(read, mirror("v2"));
+    let text = serde_json::to_string(&read).unwrap();
+    assert!(!text.contains("bodies"), "an older proxy refuses the word");
 }
 
 fn park() -> Park {

@@ -22,6 +22,9 @@ const LARGEST_BODY: usize = 64 << 20;
 
 pub(super) async fn answer(app: Arc<App>, request: Request<Incoming>) -> Response<Body> {
     let id = request.headers().get(LOAD_ID).cloned();
+    if let Some(id) = id.as_ref().and_then(|id| id.to_str().ok()) {
+        app.journal.asked(id);
+    }
     let mut response = route(&app, request).await;
     let headers = response.headers_mut();
     if let Ok(version) = HeaderValue::from_str(&app.behaviour.version) {
@@ -67,7 +70,7 @@ async fn route(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
             }
             text(StatusCode::OK, answer)
         }
-        (&Method::GET, "/slow") => {
+        (&Method::GET | &Method::POST, "/slow") => {
             let milliseconds = number(&request, "ms").unwrap_or(1000);
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
             text(StatusCode::OK, format!("waited {milliseconds} ms\n"))
@@ -76,7 +79,11 @@ async fn route(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
         (&Method::GET, "/sse") => {
             let count = number(&request, "n").unwrap_or(u64::MAX);
             let interval = number(&request, "interval_ms").unwrap_or(100);
-            stream::events(Arc::clone(app), count, Duration::from_millis(interval))
+            let last = request.headers().get("last-event-id");
+            let last = last.and_then(|id| id.to_str().ok()?.parse::<u64>().ok());
+            let first = last.map_or(0, |last| last.saturating_add(1));
+            let interval = Duration::from_millis(interval);
+            stream::events(Arc::clone(app), first, count, interval)
         }
         (&Method::GET, "/ws") => stream::websocket(Arc::clone(app), request),
         (&Method::POST | &Method::PUT, "/echo") => {

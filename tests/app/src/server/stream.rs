@@ -37,14 +37,14 @@ pub(super) fn bytes(count: u64) -> Response<Body> {
     response
 }
 
-/// Numbered events; the stream ends cleanly after `count` of them, or before,
-/// when the app stops.
-pub(super) fn events(app: Arc<App>, count: u64, interval: Duration) -> Response<Body> {
-    let events = stream::unfold((app, 0), move |(app, sequence)| async move {
-        if sequence == count {
+/// Events numbered from `first`; the stream ends cleanly after `count` of them,
+/// or before, when the app stops.
+pub(super) fn events(app: Arc<App>, first: u64, count: u64, interval: Duration) -> Response<Body> {
+    let events = stream::unfold((app, first), move |(app, sequence)| async move {
+        if sequence - first == count {
             return None;
         }
-        if sequence > 0 {
+        if sequence > first {
             tokio::select! {
                 () = app.asked_to_stop() => return None,
                 () = tokio::time::sleep(interval) => {}
@@ -153,6 +153,7 @@ async fn converse(
                 Kind::Pong => continue,
                 Kind::Text | Kind::Binary => {
                     let id = String::from_utf8_lossy(&frame.payload).into_owned();
+                    app.journal.asked(&id);
                     app.served(&id);
                     websocket::Frame::text(&format!("{} {id}", app.behaviour.version))
                 }

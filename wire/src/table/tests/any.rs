@@ -92,11 +92,13 @@ fn any_route() -> impl Strategy<Value = Route> {
         sha256,
         pool,
     });
-    let mirror = (text(), any::<u16>(), any::<u32>());
-    let mirror = mirror.prop_map(|(pool, share, max_queue)| Mirror {
+    let bodies = prop_oneof![Just(Bodies::Ignored), Just(Bodies::Compared)];
+    let mirror = (text(), any::<u16>(), any::<u32>(), bodies);
+    let mirror = mirror.prop_map(|(pool, share, max_queue, bodies)| Mirror {
         pool,
         share: Weight(share),
         max_queue,
+        bodies,
     });
     let park = (any::<u32>(), number(), number());
     let park = park.prop_map(|(max_requests, max_bytes, max_age_ms)| Park {

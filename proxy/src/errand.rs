@@ -1,0 +1,403 @@
+//! A bound request on its way to its target, and the answer back.
+//!
+//! ```text
+//!  take or make a connection ─▶ exchange ─▶ answer, or a tunnel
+//!        │        ▲                │
+//!       502       └── `retry` ◀────┘
+//! ```
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cutover_wire::table::Protocol;
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::time::{Instant as Moment, timeout_at};
+
+use crate::admission::WebSocket;
+use crate::answer::{After, AnswerBody, Passing, own, page};
+use crate::client::{Client, Upload};
+use crate::counters::Outcome;
+use crate::forward::Broken;
+use crate::headers;
+use crate::mirror::{Digest, Pair};
+use crate::origin::Scheme;
+use crate::retry::{MAX_TRIES, pause};
+use crate::route::{Asked, Route};
+use crate::tally::Event;
+use crate::target::Kind;
+use crate::ticket::Ticket;
+use crate::tunnel::Tunnel;
+use crate::upload::RequestBody;
+use crate::upstream::{AnswerStream, Care, ExchangeError, Own, Seat, Shared, Upstream};
+use crate::worker::Worker;
+
+/// What a request is, besides its head and body.
+pub(crate) struct Errand {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) client: Rc<Client>,
+    /// Where the client is.
+    pub(crate) address: IpAddr,
+    pub(crate) scheme: Scheme,
+    pub(crate) route: Arc<Route>,
+    /// A field `Set-Cookie` for the answer.
+    pub(crate) cookie: Option<HeaderValue>,
+    pub(crate) begun: Instant,
+    pub(crate) random: u64,
+    /// Of the client's request.
+    pub(crate) version: Version,
+    pub(crate) websocket: WebSocket,
+    /// What becomes of a stream that is a WebSocket.
+    pub(crate) upgrade: Option<OnUpgrade>,
+    pub(crate) probe: bool,
+    /// Whether the client takes trailers.
+    pub(crate) trailers: bool,
+    pub(crate) idempotent: bool,
+    /// The copy of it that was made.
+    pub(crate) pair: Option<Rc<Pair>>,
+}
+
+impl Errand {
+    /// Carries the request.
+    pub(crate) async fn run(
+        self,
+        mut ticket: Ticket,
+        mut request: Request<RequestBody>,
+    ) -> Result<Response<AnswerBody>, Broken> {
+        if self.probe {
+            ticket.leave_uncounted();
+        }
+        let mut fresh = self.websocket != WebSocket::No;
+        let mut repeated = false;
+        loop {
+            let upstream = match self.kept(&ticket, &request, fresh) {
+                Some(own) => Upstream::Own(own),
+                None => match Box::pin(self.connect(&mut ticket, &request)).await {
+                    Some(upstream) => upstream,
+                    None => {
+                        let text = "no target could be reached";
+                        return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
+                    }
+                },
+            };
+            if self.websocket != WebSocket::No && matches!(upstream, Upstream::Shared(_)) {
+                let text = "a target of HTTP/2 takes no WebSocket";
+                return Ok(self.fail(ticket, StatusCode::NOT_IMPLEMENTED, text));
+            }
+            let reused = upstream.is_reused();
+            let kept = request.body().is_kept();
+            self.client.waits(if kept {
+                self.route.limits.response_ms
+            } else {
+                self.route.limits.idle_ms
+            });
+            let number = ticket.hold().target().number();
+            let exchanged = upstream.exchange(&mut request, self.trailers, &self.client);
+            let error = match exchanged.await {
+                Ok(response) => return self.answer(ticket, response),
+                Err(error) => error,
+            };
+            let again = match &error {
+                ExchangeError::Unsent if reused => true,
+                ExchangeError::Refused if kept && !repeated => {
+                    repeated = true;
+                    self.worker.may_repeat(&self.route.app)
+                }
+                ExchangeError::Silent(_) if reused && self.idempotent && kept && !repeated => {
+                    self.worker.surprised(number);
+                    repeated = true;
+                    self.worker.may_repeat(&self.route.app)
+                }
+                _ => return self.give_up(ticket, &error),
+            };
+            if !again {
+                let text = "the target closed the connection";
+                return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
+            }
+            ticket.retried();
+            self.worker.count(Event::Retried);
+            fresh = true;
+        }
+    }
+
+    /// An idle connection of HTTP/1.1 to the ticket's target.
+    fn kept(
+        &self,
+        ticket: &Ticket,
+        request: &Request<RequestBody>,
+        fresh: bool,
+    ) -> Option<Box<Own>> {
+        if fresh || ticket.pool().protocol != Protocol::Http1 {
+            return None;
+        }
+        let care = if self.idempotent && request.body().is_kept() {
+            Care::Repeatable
+        } else {
+            Care::Once
+        };
+        let number = ticket.hold().target().number();
+        self.worker.take(number, care, self.begun)
+    }
+
+    /// Connects to the ticket's target, or to another one that the ticket is bound to then.
+    async fn connect(
+        &self,
+        ticket: &mut Ticket,
+        request: &Request<RequestBody>,
+    ) -> Option<Upstream> {
+        let budget = Duration::from_millis(self.route.limits.connect_ms);
+        let began = Moment::now();
+        let end = began + budget;
+        self.client.waits(u64::MAX);
+        let mut failed: Vec<u64> = Vec::new();
+        loop {
+            let target = Arc::clone(ticket.hold().target());
+            let left = end.checked_duration_since(Moment::now())?;
+            // A target that swallows packets must leave time for another, which
+            // may be of the release that takes its place.
+            let tries_left = u32::try_from(MAX_TRIES.saturating_sub(failed.len())).unwrap_or(1);
+            let share = Moment::now() + left / tries_left.max(1);
+            let protocol = ticket.pool().protocol;
+            let trouble = match timeout_at(share, self.reach(&target, protocol)).await {
+                Ok(Ok(upstream)) => {
+                    target.connected();
+                    return Some(upstream);
+                }
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "timed out".to_owned(),
+            };
+            tracing::debug!(target = %target.address(), error = %trouble, "could not connect");
+            target.unreachable(self.worker.now());
+            failed.push(target.number());
+            if failed.len() >= MAX_TRIES || !self.worker.may_repeat(&self.route.app) {
+                return None;
+            }
+            let (pool, hold) =
+                self.worker
+                    .bind_again(&self.route.app, &self.asked(request), &failed)?;
+            let number = hold.target().number();
+            ticket.rebind(&pool, hold);
+            self.worker.count(Event::Retried);
+            let tries = failed.iter().filter(|&&tried| tried == number).count();
+            if tries > 0 {
+                tokio::time::sleep(pause(tries)).await;
+            }
+        }
+    }
+
+    async fn reach(
+        &self,
+        target: &crate::target::Target,
+        protocol: Protocol,
+    ) -> std::io::Result<Upstream> {
+        if protocol == Protocol::Http1 {
+            return Own::connect(target.address()).await.map(Upstream::Own);
+        }
+        loop {
+            match self.worker.lines(target.number(), |lines| lines.seat()) {
+                Seat::Taken(shared) => return Ok(Upstream::Shared(shared)),
+                Seat::Make => {
+                    let shared = Shared::connect(&self.worker, target).await?;
+                    return Ok(Upstream::Shared(shared));
+                }
+                Seat::Wait(made) => made.notified().await,
+            }
+        }
+    }
+
+    fn asked<'a>(&self, request: &'a Request<RequestBody>) -> Asked<'a> {
+        Asked {
+            headers: request.headers(),
+            address: self.address,
+            scheme: self.scheme,
+            random: self.random,
+        }
+    }
+
+    fn fail(&self, mut ticket: Ticket, status: StatusCode, text: &str) -> Response<AnswerBody> {
+        if let Some(draft) = ticket.draft() {
+            draft.own(status);
+            draft.record().bytes_in = self.client.take_uploaded();
+        }
+        ticket.settle(Outcome::Failed);
+        self.say(status, text, After::KeepAlive)
+    }
+
+    fn say(&self, status: StatusCode, text: &str, after: After) -> Response<AnswerBody> {
+        self.client.rests();
+        let after = self.worker.after(&self.client, after);
+        match self.route.page(status.as_u16()) {
+            Some(html) => page(status, html, after),
+            None => own(status, text, after),
+        }
+    }
+
+    /// The answer where nothing can be sent again.
+    fn give_up(
+        &self,
+        mut ticket: Ticket,
+        error: &ExchangeError,
+    ) -> Result<Response<AnswerBody>, Broken> {
+        let (status, text) = match (self.client.upload(), error) {
+            (Upload::Broken, _) => match self.client.request_fault() {
+                Some(fault) => (StatusCode::BAD_REQUEST, fault.text()),
+                None => {
+                    ticket.settle(Outcome::Abandoned);
+                    return Err(Broken);
+                }
+            },
+            (Upload::TooLarge, _) => {
+                let text = "the body is larger than this app takes";
+                (StatusCode::PAYLOAD_TOO_LARGE, text)
+            }
+            (Upload::FromClient, ExchangeError::Late) => (
+                StatusCode::REQUEST_TIMEOUT,
+                "the rest of the body did not come",
+            ),
+            (_, ExchangeError::Form(error)) => {
+                tracing::debug!(%error, "a request has no form of the target's protocol");
+                let text = "the host cannot be told to the target";
+                return Ok(self.fail(ticket, StatusCode::BAD_REQUEST, text));
+            }
+            (_, ExchangeError::Late) => {
+                let text = "the target did not answer in time";
+                return Ok(self.fail(ticket, StatusCode::GATEWAY_TIMEOUT, text));
+            }
+            (_, ExchangeError::Unsent | ExchangeError::Refused) => {
+                let text = "the target closed the connection";
+                return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
+            }
+            (_, ExchangeError::Silent(error) | ExchangeError::Broken(error)) => {
+                tracing::debug!(%error, "an exchange with a target failed");
+                let text = "the target broke the connection";
+                return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
+            }
+        };
+        if let Some(draft) = ticket.draft() {
+            draft.own(status);
+            draft.record().bytes_in = self.client.take_uploaded();
+        }
+        ticket.settle(Outcome::Abandoned);
+        Ok(self.say(status, text, After::Close))
+    }
+
+    fn answer(
+        mut self,
+        mut ticket: Ticket,
+        response: Response<AnswerStream>,
+    ) -> Result<Response<AnswerBody>, Broken> {
+        let (mut parts, stream) = response.into_parts();
+        let answered = ticket.answered(parts.status);
+        let shown = self.pair.take().and_then(|pair| {
+            let micros = answered.duration_since(self.begun).as_micros();
+            pair.primary(parts.status, u64::try_from(micros).unwrap_or(u64::MAX));
+            let wanted = pair.compares_bodies();
+            wanted.then(|| Box::new((pair, Digest::new())))
+        });
+        if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            if self.websocket != WebSocket::No && headers::is_websocket(&parts.headers) {
+                return Ok(self.tunnel(ticket, stream, parts));
+            }
+            let text = "the target switched protocols unasked";
+            return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
+        }
+        if headers::is_stream(&parts.headers) {
+            ticket.become_kind(Kind::Stream);
+            self.client
+                .binds(Arc::clone(ticket.hold().target()), Kind::Stream);
+        }
+        self.worker
+            .told(ticket.hold().target().number(), &parts.headers);
+        headers::to_client(&mut parts.headers);
+        self.label(&ticket, &mut parts);
+        self.client.moves(self.route.limits.idle_ms);
+        parts.version = Version::HTTP_11;
+        let mut passing = Passing {
+            stream: Some(stream),
+            ticket,
+            client: self.client,
+            worker: self.worker,
+            status: parts.status,
+            answered,
+            reset_if_broken: self.version == Version::HTTP_10,
+            shown,
+            at_event: false,
+            cut_since: None,
+            last: None,
+        };
+        // Each piece of a stream is watched until the client has taken it.
+        let whole = match passing.client.is_stream() {
+            true => passing.take_end(),
+            false => passing.take_whole(),
+        };
+        let body = match whole {
+            Some(whole) => AnswerBody::Text(whole),
+            None => AnswerBody::Target(Box::new(passing)),
+        };
+        Ok(Response::from_parts(parts, body))
+    }
+
+    fn tunnel(
+        mut self,
+        mut ticket: Ticket,
+        stream: AnswerStream,
+        mut parts: http::response::Parts,
+    ) -> Response<AnswerBody> {
+        let Some((target, early)) = stream.into_tunnel() else {
+            let text = "the target switched protocols unasked";
+            return self.fail(ticket, StatusCode::BAD_GATEWAY, text);
+        };
+        ticket.become_kind(Kind::Tunnel);
+        ticket.settle(Outcome::Succeeded);
+        headers::to_client(&mut parts.headers);
+        self.label(&ticket, &mut parts);
+        parts.headers.remove(header::CONNECTION);
+        let idle_ms = self.route.limits.idle_ms;
+        let tunnel = Box::new(Tunnel {
+            target,
+            early,
+            ticket,
+            idle_ms,
+        });
+        self.client.moves(idle_ms);
+        match self.upgrade.take() {
+            None => {
+                headers::upgrade(&mut parts.headers);
+                *self.client.tunnel.borrow_mut() = Some(tunnel);
+            }
+            Some(upgrade) => {
+                parts.status = StatusCode::OK;
+                parts.headers.remove(header::SEC_WEBSOCKET_ACCEPT);
+                let client = self.client;
+                tokio::task::spawn_local(async move {
+                    match upgrade.await {
+                        Ok(stream) => {
+                            let socket = TokioIo::new(stream);
+                            tunnel.run(&client, socket, bytes::Bytes::new()).await;
+                        }
+                        Err(error) => tracing::debug!(%error, "a stream did not become a tunnel"),
+                    }
+                });
+            }
+        }
+        parts.version = Version::HTTP_11;
+        Response::from_parts(parts, AnswerBody::Text(None))
+    }
+
+    fn label(&mut self, ticket: &Ticket, parts: &mut http::response::Parts) {
+        if self.probe
+            && let Some(name) = &ticket.pool().name
+        {
+            headers::tell_pool(&mut parts.headers, name);
+        }
+        if let Some(cookie) = self.cookie.take() {
+            parts.headers.append(header::SET_COOKIE, cookie);
+        }
+        if self.worker.after(&self.client, After::KeepAlive) == After::Close {
+            headers::close(&mut parts.headers);
+        }
+    }
+}
