@@ -21,13 +21,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::answer::AnswerBody;
-use crate::client::Client;
+use crate::client::{Client, Phase};
 use crate::door::Kind;
 use crate::forward::{Broken, forward};
+use crate::framing::Fault;
 use crate::greeting::{Greeted, Protocol, greet};
 use crate::http2;
 use crate::socket::{Carrier, ClientSocket};
-use crate::tally::Event;
+use crate::tally::Form;
 use crate::worker::Worker;
 
 /// The largest head of a request; four times what common servers send back as cookies.
@@ -48,7 +49,6 @@ pub(crate) async fn serve(worker: Rc<Worker>, client: Rc<Client>, stream: TcpStr
     let greeted = match Box::pin(greet(&worker, &client, stream, kind)).await {
         Ok(greeted) => greeted,
         Err(error) => {
-            worker.count(Event::HandshakeFailed);
             let address = client.origin().address;
             return tracing::debug!(%address, %error, "a connection was not begun");
         }
@@ -105,9 +105,18 @@ async fn http1<S: Carrier>(worker: Rc<Worker>, client: Rc<Client>, stream: S) {
             }
             Ended::Late => {
                 let (address, phase) = (client.origin().address, client.phase());
+                if phase == Phase::Head {
+                    worker.refused(Form::Slow);
+                }
                 return tracing::debug!(%address, ?phase, "a client was too slow");
             }
             Ended::Over(Err(error)) => {
+                // What the library refuses by itself no service has seen.
+                if error.is_parse_too_large() {
+                    worker.refused(Form::HeadSize);
+                } else if error.is_parse() {
+                    worker.refused(client.fault().map_or(Form::Head, Fault::form));
+                }
                 let address = client.origin().address;
                 return tracing::debug!(%address, %error, "a client's connection failed");
             }

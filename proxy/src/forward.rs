@@ -143,7 +143,9 @@ impl Guest {
         }
         let host = routed_host(parts.headers.get(header::HOST));
         let Some(found) = table.find(&host, parts.uri.path()) else {
-            return Sight::Unrouted(format!("no app is served for the host {host:?}"));
+            return Sight::Unrouted(format!(
+                "no app is served for the host {host:?} at this path"
+            ));
         };
         match found.redirect(&parts.uri, self.scheme(), &host) {
             Some((status, location)) => Sight::Redirect(status, location),

@@ -19,6 +19,7 @@ use crate::client::Client;
 use crate::door::Kind;
 use crate::origin::{Origin, Scheme};
 use crate::proxy_protocol::{self, Progress};
+use crate::tally::{Event, Form};
 use crate::worker::Worker;
 
 /// How long a client may take for the header of its balancer and for TLS.
@@ -63,6 +64,10 @@ pub(crate) async fn greet(
         client.woken_by(cx.waker());
         match greeting.as_mut().poll(cx) {
             Poll::Pending if client.must_close() => {
+                match kind.scheme {
+                    Scheme::Http => worker.refused(Form::Slow),
+                    Scheme::Https => worker.count(Event::HandshakeFailed),
+                }
                 Poll::Ready(Err(io::Error::from(io::ErrorKind::TimedOut)))
             }
             told => told,
@@ -81,7 +86,8 @@ async fn begin(
     kind: Kind,
 ) -> io::Result<Greeted> {
     if kind.proxied {
-        let source = introduced(&mut stream).await?;
+        let source = introduced(&mut stream).await;
+        let source = source.inspect_err(|_| worker.refused(Form::ProxyLine))?;
         let scheme = kind.scheme;
         match source {
             Some(source) => {
@@ -99,7 +105,9 @@ async fn begin(
             Ok(Greeted::Plain(stream, protocol))
         }
         (Scheme::Https, _) => {
-            let stream = Box::new(worker.tls().accept(stream).await?);
+            let accepted = worker.tls().accept(stream).await;
+            let accepted = accepted.inspect_err(|_| worker.count(Event::HandshakeFailed));
+            let stream = Box::new(accepted?);
             Ok(match stream.get_ref().1.alpn_protocol() {
                 Some(b"h2") => Greeted::Secure(stream, Protocol::Http2),
                 Some(b"acme-tls/1") => Greeted::Done,

@@ -141,7 +141,7 @@ impl Page {
                 self.line("requests_total", &labels, read(pool));
             }
         }
-        let help = "Repeats of requests that had reached no target.";
+        let help = "Repeats of requests, which are sent again where that is safe.";
         self.family("retries_total", Kind::Counter, help);
         for (app, name, pool) in pools(statistics) {
             let labels = [("app", app), ("pool", name)];

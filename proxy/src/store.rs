@@ -135,10 +135,15 @@ impl Store {
         Table::default()
     }
 
-    /// The stored table, as it is: nothing is set aside.
+    /// The stored table, or the one before it where a damaged one was set aside;
+    /// nothing is set aside here.
     pub(crate) fn current(&self) -> Result<Option<Table>, StoreError> {
-        let stored = read_sound(&self.path("table"), &BTreeMap::new)?;
-        Ok(stored.map(|stored| stored.table))
+        for name in ["table", "table.previous"] {
+            if let Some(stored) = read_sound(&self.path(name), &BTreeMap::new)? {
+                return Ok(Some(stored.table));
+            }
+        }
+        Ok(None)
     }
 
     /// Keeps a table for good; when this returns it survives a power cut.

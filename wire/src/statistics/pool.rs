@@ -20,7 +20,7 @@ pub struct PoolStatistics {
     pub failed: u64,
     /// Requests whose client left first.
     pub abandoned: u64,
-    /// Repeats of a request that had reached no target.
+    /// Repeats of a request, by the rules that say when one may be sent again.
     pub retries: u64,
     /// Requests inside now, streams and tunnels not counted.
     pub requests_open: u64,
