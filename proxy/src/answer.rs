@@ -59,18 +59,14 @@ pub(crate) struct Passing {
 }
 
 impl Passing {
-    /// The end, where nothing comes before it.
-    pub(crate) fn take_end(&mut self) -> Option<Option<Bytes>> {
-        self.is_end_stream().then(|| {
-            self.finish();
-            None
-        })
-    }
-
-    /// The whole body, where it is there already: then it has ended. A stream has
-    /// no end that is there at once, and is passed on piece by piece.
+    /// The whole body, where it is there already: then it has ended. To a client of
+    /// HTTP/2 it goes piece by piece, so that it is seen how fast the client takes it.
     pub(crate) fn take_whole(&mut self) -> Option<Option<Bytes>> {
+        if self.client.is_stream() && !self.is_end_stream() {
+            return None;
+        }
         let whole = self.stream.as_mut()?.take_whole()?;
+        self.ticket.passed(whole.len());
         if let Some(shown) = &mut self.shown {
             shown.1.update(&whole);
         }
@@ -138,20 +134,19 @@ impl Passing {
             return Poll::Ready(None);
         };
         let frame = ready!(stream.poll_frame(cx));
-        if let (Some(shown), Some(Ok(frame))) = (&mut self.shown, &frame)
+        if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            shown.1.update(data);
+            if let Some(shown) = &mut self.shown {
+                shown.1.update(data);
+            }
+            self.ticket.passed(data.len());
+            self.at_event = data.ends_with(b"\n\n") || data.ends_with(b"\n\r\n");
         }
         match &frame {
             None => self.finish(),
             Some(Ok(frame)) if frame.is_trailers() || self.is_end_stream() => self.finish(),
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    self.ticket.passed(data.len());
-                    self.at_event = data.ends_with(b"\n\n") || data.ends_with(b"\n\r\n");
-                }
-            }
+            Some(Ok(_)) => {}
             Some(Err(error)) => {
                 tracing::debug!(%error, "an answer broke off");
                 self.ticket.settle(Outcome::Failed);

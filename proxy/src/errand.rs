@@ -328,12 +328,7 @@ impl Errand {
             cut_since: None,
             last: None,
         };
-        // Each piece of a stream is watched until the client has taken it.
-        let whole = match passing.client.is_stream() {
-            true => passing.take_end(),
-            false => passing.take_whole(),
-        };
-        let body = match whole {
+        let body = match passing.take_whole() {
             Some(whole) => AnswerBody::Text(whole),
             None => AnswerBody::Target(Box::new(passing)),
         };

@@ -10,7 +10,7 @@ use cutover_wire::proxy::{Reply, Request};
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::{Pool, Route, Split, Target};
 
-use crate::common::{Backend, Client, Message, Proxy, nobody, shop, until};
+use crate::common::{Backend, Client, Message, Proxy, nobody, ok, shop, until};
 
 const ADMIN: [&str; 2] = ["--admin", "127.0.0.1:0"];
 
@@ -184,6 +184,45 @@ fn a_hangup_ends_no_proxy() {
     proxy.signal("HUP");
     until("the log is there again", || log.exists());
     assert!(matches!(proxy.call(Request::Status), Reply::Status(_)));
+}
+
+#[test]
+fn the_log_tells_all_bytes_of_an_answer_however_it_came() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("access");
+    let proxy = Proxy::start(&["--access-log", log.to_str().unwrap()]);
+    let long = "x".repeat(300_000);
+    let v1 = Backend::answering(move |asked| match asked.line.split(' ').nth(1) {
+        Some("/short") => ok("hello"),
+        Some("/long") => ok(&long),
+        Some("/chunked") => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                             5\r\nhello\r\n2\r\nme\r\n0\r\n\r\n"
+            .to_owned(),
+        _ => ok(""),
+    });
+    proxy.apply(shop("v1", &[("v1", &[v1.address])]));
+    let mut client = proxy.client();
+    let expected = [
+        ("/short", 5),
+        ("/long", 300_000),
+        ("/chunked", 7),
+        ("/none", 0),
+    ];
+    for (path, bytes) in expected {
+        assert_eq!(client.get(path).unwrap().body.len(), bytes);
+    }
+    let lines = || -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(&log).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    until("all are told", || lines().len() == expected.len());
+    let told: Vec<_> = lines()
+        .iter()
+        .map(|line| line["bytes_out"].as_u64())
+        .collect();
+    assert_eq!(told, expected.map(|(_, bytes)| Some(bytes as u64)));
 }
 
 #[test]

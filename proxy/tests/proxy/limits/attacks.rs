@@ -55,14 +55,14 @@ fn serves(proxy: &Proxy) {
 fn slow_heads_cost_their_bytes_and_are_cut() {
     let (proxy, backend) = (Proxy::start(&[]), Backend::named("served"));
     let bound = Connections {
-        head_ms: Some(4_000),
+        head_ms: Some(2_500),
         ..Connections::default()
     };
     put(&proxy, backend.address, bound);
     // The longest head, in one line that does not end: the library has it in a buffer
     // of up to 64 KB, which grows by doubling, and the scanner in one of up to 32 KB.
     let bounds = Bounds {
-        clients: 500,
+        clients: 300,
         each: 128 * KB,
     };
     let head = format!("GET / HTTP/1.1\r\nHost: a\r\nA: {}", "x".repeat(14 * 1024));
@@ -174,7 +174,7 @@ fn idle_connections_over_tls_cost_what_their_keys_need() {
     let (proxy, door) = secure(&backend, &["--idle-timeout", "10m"]);
     let config = trusting(&[]);
     let bounds = Bounds {
-        clients: 500,
+        clients: 400,
         each: 32 * KB,
     };
     let attack = || {
