@@ -9,6 +9,7 @@ use std::sync::Arc;
 use cutover_wire::table::Balance;
 use http::HeaderValue;
 
+use crate::errand::Errand;
 use crate::route::{Asked, Choice, Pool, Route};
 use crate::target::Hold;
 use crate::worker::Worker;
@@ -82,16 +83,31 @@ impl Worker {
         }
     }
 
-    /// Binds a request of an app anew, by the table that is in force now.
+    /// Binds a request anew that failed at some targets: in its pool as long as the
+    /// table is the one it was chosen by, else by the table that is in force now.
+    /// Who is shown the preview is shown nothing else.
     pub(crate) fn bind_again(
         &self,
-        app: &str,
+        errand: &Errand,
+        pool: &Arc<Pool>,
         asked: &Asked<'_>,
         failed: &[u64],
-    ) -> Option<(Arc<Pool>, Hold)> {
-        let route = self.snapshot(|table| table.app(app).cloned())?;
+    ) -> Option<(Arc<Pool>, Hold, Option<HeaderValue>)> {
+        let route = self.snapshot(|table| table.app(&errand.route.app).cloned())?;
+        let among = |pool: &Arc<Pool>, among| {
+            let hold = self.pick(pool, failed, among)?;
+            Some((Arc::clone(pool), hold, None))
+        };
+        if errand.shown {
+            let pool = route.preview_pool()?;
+            return among(pool, Among::Untried).or_else(|| among(pool, Among::All));
+        }
+        let same = Arc::ptr_eq(&route, &errand.route);
+        if let Some(bound) = same.then(|| among(pool, Among::Untried)).flatten() {
+            return Some(bound);
+        }
         match self.bind(&route, asked, failed) {
-            Bound::Target { pool, hold, .. } => Some((pool, hold)),
+            Bound::Target { pool, hold, cookie } => Some((pool, hold, cookie)),
             Bound::Maintenance | Bound::Nobody => None,
         }
     }

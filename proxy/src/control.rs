@@ -212,6 +212,11 @@ impl Control {
                 let deadline = Duration::from_millis(deadline_ms);
                 Reply::Drained(board.drain(&app, &targets, deadline, cut).await)
             }
+            Request::PutCertificate { .. } | Request::DropCertificate { .. }
+                if !board.is_in_charge() =>
+            {
+                Reply::Refused(Refusal::HandingOver)
+            }
             Request::PutCertificate { name, chain, key } => {
                 match board.put_certificate(name, chain, key).await {
                     Ok(()) => Reply::CertificatePut,

@@ -6,6 +6,7 @@
 //!       502       └── `retry` ◀────┘
 //! ```
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -44,7 +45,9 @@ pub(crate) struct Errand {
     pub(crate) scheme: Scheme,
     pub(crate) route: Arc<Route>,
     /// A field `Set-Cookie` for the answer.
-    pub(crate) cookie: Option<HeaderValue>,
+    pub(crate) cookie: Cell<Option<HeaderValue>>,
+    /// Whether the client is shown the preview, and so no other release.
+    pub(crate) shown: bool,
     pub(crate) begun: Instant,
     pub(crate) random: u64,
     /// Of the client's request.
@@ -72,10 +75,11 @@ impl Errand {
         }
         let mut fresh = self.websocket != WebSocket::No;
         let mut repeated = false;
+        let mut failed = Vec::new();
         loop {
             let upstream = match self.kept(&ticket, &request, fresh) {
                 Some(own) => Upstream::Own(own),
-                None => match Box::pin(self.connect(&mut ticket, &request)).await {
+                None => match Box::pin(self.connect(&mut ticket, &request, &mut failed)).await {
                     Some(upstream) => upstream,
                     None => {
                         let text = "no target could be reached";
@@ -101,7 +105,13 @@ impl Errand {
                 Err(error) => error,
             };
             let again = match &error {
-                ExchangeError::Unsent if reused => true,
+                ExchangeError::Unsent if reused && !fresh => true,
+                // It was taken and closed at once: as good as refused.
+                ExchangeError::Unsent => {
+                    ticket.hold().target().unreachable(self.worker.now());
+                    failed.push(number);
+                    self.rebind(&mut ticket, &request, &failed).await
+                }
                 ExchangeError::Refused if kept && !repeated => {
                     repeated = true;
                     self.worker.may_repeat(&self.route.app)
@@ -139,7 +149,12 @@ impl Errand {
             Care::Once
         };
         let number = ticket.hold().target().number();
-        self.worker.take(number, care, self.begun)
+        // What must not be sent twice may have waited since it began.
+        let now = match care {
+            Care::Once => Instant::now(),
+            Care::Repeatable => self.begun,
+        };
+        self.worker.take(number, care, now)
     }
 
     /// Connects to the ticket's target, or to another one that the ticket is bound to then.
@@ -147,12 +162,12 @@ impl Errand {
         &self,
         ticket: &mut Ticket,
         request: &Request<RequestBody>,
+        failed: &mut Vec<u64>,
     ) -> Option<Upstream> {
         let budget = Duration::from_millis(self.route.limits.connect_ms);
         let began = Moment::now();
         let end = began + budget;
         self.client.waits(u64::MAX);
-        let mut failed: Vec<u64> = Vec::new();
         loop {
             let target = Arc::clone(ticket.hold().target());
             let left = end.checked_duration_since(Moment::now())?;
@@ -172,20 +187,41 @@ impl Errand {
             tracing::debug!(target = %target.address(), error = %trouble, "could not connect");
             target.unreachable(self.worker.now());
             failed.push(target.number());
-            if failed.len() >= MAX_TRIES || !self.worker.may_repeat(&self.route.app) {
+            if !self.rebind(ticket, request, failed).await {
                 return None;
             }
-            let (pool, hold) =
-                self.worker
-                    .bind_again(&self.route.app, &self.asked(request), &failed)?;
-            let number = hold.target().number();
-            ticket.rebind(&pool, hold);
             self.worker.count(Event::Retried);
-            let tries = failed.iter().filter(|&&tried| tried == number).count();
-            if tries > 0 {
-                tokio::time::sleep(pause(tries)).await;
-            }
         }
+    }
+
+    /// Binds the request to another target than those at which it failed, or to one
+    /// of them once more where there is no other; whether it may be tried again.
+    async fn rebind(
+        &self,
+        ticket: &mut Ticket,
+        request: &Request<RequestBody>,
+        failed: &[u64],
+    ) -> bool {
+        if failed.len() >= MAX_TRIES || !self.worker.may_repeat(&self.route.app) {
+            return false;
+        }
+        let asked = self.asked(request);
+        let bound = self
+            .worker
+            .bind_again(self, ticket.shared_pool(), &asked, failed);
+        let Some((pool, hold, cookie)) = bound else {
+            return false;
+        };
+        if let Some(cookie) = cookie {
+            self.cookie.set(Some(cookie));
+        }
+        let number = hold.target().number();
+        ticket.rebind(&pool, hold);
+        let tries = failed.iter().filter(|&&tried| tried == number).count();
+        if tries > 0 {
+            tokio::time::sleep(pause(tries)).await;
+        }
+        true
     }
 
     async fn reach(

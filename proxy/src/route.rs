@@ -261,6 +261,11 @@ impl Route {
         preview.is_some_and(|preview| preview.shown_to(headers).is_some())
     }
 
+    /// The pool that is shown to those who know the secret.
+    pub(crate) fn preview_pool(&self) -> Option<&Arc<Pool>> {
+        self.preview.as_ref().map(Preview::pool)
+    }
+
     /// The header that brings the secret of the preview. No target may see it,
     /// whether what it brought was right or wrong.
     pub(crate) fn secret_header(&self) -> Option<&HeaderName> {

@@ -334,13 +334,15 @@ impl Switchboard {
         let begun = std::time::Instant::now();
         let before = self.snapshot.swap(snapshot);
         self.generation.store(table.generation, Relaxed);
-        self.fence(&[]).await?;
+        let followed = self.fence(&[]).await;
+        // Whoever waits is let go in any case: it looks at the table again.
+        state.release(table);
+        state.ask_for_health();
+        followed?;
         let swap_micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.swap_micros.store(swap_micros, Relaxed);
         // No worker has it any more, nor the trouble of freeing a large one.
         tokio::task::spawn_blocking(move || drop(before));
-        state.release(table);
-        state.ask_for_health();
         tracing::info!(
             generation = table.generation,
             apps = table.apps.len(),
@@ -397,7 +399,13 @@ impl Switchboard {
                         ..Drained::default()
                     }
                 }
-                Err(_) => continue,
+                Err(error) => {
+                    tracing::error!(%error, "an instance before this one was not asked what it holds");
+                    Drained {
+                        requests: 1,
+                        ..Drained::default()
+                    }
+                }
             };
             left = left.plus(open);
         }
@@ -458,6 +466,11 @@ impl Switchboard {
         for target in self.state.lock().await.targets.values() {
             target.cutting().begin(now, now, millis(spread));
         }
+    }
+
+    /// Whether what is put here stays: no other instance has it or takes it.
+    pub(crate) fn is_in_charge(&self) -> bool {
+        *self.authority() == Authority::Ours
     }
 
     /// Serves a certificate for a name from memory.
@@ -615,7 +628,11 @@ impl State {
                         let numbers = &mut self.next_number;
                         let live = self.targets.entry(key).or_insert_with(|| {
                             *numbers += 1;
-                            Arc::new(Target::new(*numbers, target.address, workers))
+                            let made = Target::new(*numbers, target.address, workers);
+                            // Listed and no more: the process before may have drained
+                            // it, and what it may end, it has.
+                            made.set_draining(!serves);
+                            Arc::new(made)
                         });
                         if serves {
                             live.set_draining(false);

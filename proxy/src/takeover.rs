@@ -46,7 +46,7 @@ use tokio::time::timeout;
 use crate::door::KindError;
 use crate::frame::{self, TalkError};
 use crate::listen::{Holder, Listener};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, chain};
 
 pub(crate) use follower::{Asked, Follower};
 use lock::LockError;
@@ -257,7 +257,7 @@ impl Takeover {
             frame::send(&mut stream, &call(Request::Taken)).await?;
             let body = timeout(ANSWER, frame::next(&mut stream)).await??;
             let body = body.ok_or(io::Error::from(io::ErrorKind::UnexpectedEof))?;
-            Ok((proxy::decode(&body)?, stream))
+            Ok::<(Reply, Connection), TalkError>((proxy::decode(&body)?, stream))
         };
         match exchanged.await {
             Ok((Reply::Yielded, stream)) => {
@@ -275,10 +275,18 @@ impl Takeover {
                 );
                 Ok(None)
             }
-            Err(source) => Err(TakeoverError::Talk {
-                socket: self.socket,
-                source,
-            }),
+            // It gave all it has, and may have stopped already: to end now could leave
+            // nobody. Two that accept do no harm, and only we apply tables.
+            Err(source) => {
+                let error: &dyn std::error::Error = &source;
+                tracing::error!(
+                    error = %chain(error),
+                    instance,
+                    program,
+                    "the instance before does not say that it yielded; users are served all the same"
+                );
+                Ok(None)
+            }
         }
     }
 }

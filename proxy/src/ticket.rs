@@ -71,6 +71,11 @@ impl Ticket {
         &self.pool
     }
 
+    /// The pool it is bound to, to be kept.
+    pub(crate) fn shared_pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// The target it is bound to.
     pub(crate) fn hold(&self) -> &Hold {
         &self.hold

@@ -93,8 +93,8 @@ impl Tls {
 
     /// Puts what lives on to what is handed over.
     pub(crate) fn hand_over(&self, secrets: &Secrets) -> Result<(), SecretError> {
-        secrets.put(CERTIFICATES, &self.certificates.export())?;
-        secrets.put(TICKET_KEYS, &self.tickets.export())
+        secrets.put(TICKET_KEYS, &self.tickets.export())?;
+        secrets.put(CERTIFICATES, &self.certificates.export())
     }
 
     /// The certificates.

@@ -43,6 +43,11 @@ impl Preview {
         &self.header
     }
 
+    /// What is shown.
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
     /// The pool, for a request that brings the secret.
     pub(super) fn shown_to(&self, headers: &HeaderMap) -> Option<&Arc<Pool>> {
         let digest = Sha256::digest(headers.get(&self.header)?.as_bytes());

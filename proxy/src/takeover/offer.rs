@@ -22,7 +22,7 @@ use cutover_wire::proxy::{
 };
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::follower::MAX_FOLLOWERS;
@@ -50,7 +50,9 @@ pub(crate) struct Yielding {
 /// not given any more.
 #[derive(Debug)]
 pub(crate) struct Offer {
-    lock: StateLock,
+    /// Ours until it is the successor's alone: should that one end before us, the
+    /// next can begin.
+    lock: Mutex<Option<StateLock>>,
     listeners: Vec<(Door, Weak<TcpListener>)>,
     tls: Tls,
     board: Arc<Switchboard>,
@@ -101,7 +103,7 @@ impl Offer {
             (door, Arc::downgrade(&listener.socket))
         };
         let offer = Self {
-            lock,
+            lock: Mutex::new(Some(lock)),
             listeners: listeners.iter().map(offered).collect(),
             tls,
             board,
@@ -213,7 +215,9 @@ impl Offer {
         let length = u32::try_from(secrets.len()).unwrap_or(u32::MAX);
         let length: [u8; LENGTH_BYTES] = length.to_be_bytes();
         let given = async {
-            let mut descriptors = vec![self.lock.as_fd()];
+            let lock = self.lock.lock().await;
+            let lock = lock.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+            let mut descriptors = vec![lock.as_fd()];
             descriptors.extend(listeners.iter().map(|l| l.as_fd()));
             let send = || passing::send(&*stream, &frame, &descriptors);
             let sent = stream.async_io(Interest::WRITABLE, send).await?;
@@ -240,6 +244,7 @@ impl Offer {
             return Ok(Err("this instance is stopping".to_owned()));
         }
         loan.give();
+        drop(self.lock.lock().await.take());
         let _ = is_closed.await;
         let sent = frame::send(stream, &Reply::Yielded).await;
         // It closes when its own control socket has the path.

@@ -30,8 +30,8 @@ use super::validity;
 pub(super) const MAX_PUT: usize = 1_000;
 
 /// Bytes of their texts together. A chain with its key has some 6 KiB, so this is
-/// reached by mistakes only.
-pub(super) const MAX_PUT_BYTES: usize = 16 * 1024 * 1024;
+/// reached by mistakes only. They must fit into the frame of a hand-over, with room.
+pub(super) const MAX_PUT_BYTES: usize = 6 * 1024 * 1024;
 
 /// See the module.
 #[derive(Default)]
