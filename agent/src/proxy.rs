@@ -14,7 +14,7 @@ use std::time::Duration;
 use cutover_plan::id::AppName;
 use cutover_plan::spec::render_duration;
 use cutover_wire::proxy::{
-    self, Call, Cut, Drained, LENGTH_BYTES, Refusal, Reply, Request, Status, VERSION,
+    self, Call, Drained, LENGTH_BYTES, Refusal, Reply, Request, Status, VERSION,
 };
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::Table;
@@ -72,17 +72,6 @@ impl Proxy {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// When a drain ends what would not end by itself: streams and tunnels have half
-/// of the time, and are ended over the next quarter, so that the last ones have
-/// parted from their clients before the containers are told to stop.
-fn cut(deadline: Duration) -> Cut {
-    Cut {
-        streams_ms: Some(millis(deadline / 2)),
-        tunnels_ms: Some(millis(deadline / 2)),
-        spread_ms: millis(deadline / 4),
-    }
 }
 
 /// Sends a frame and reads the one that answers it.
@@ -182,7 +171,8 @@ impl Traffic for Proxy {
             app: app.to_string(),
             targets: targets.to_vec(),
             deadline_ms: millis(deadline),
-            cut: Some(cut(deadline)),
+            // A release that stands by keeps its streams and tunnels.
+            cut: None,
         };
         match self.ask(request, deadline.saturating_add(ANSWER)).await? {
             Reply::Drained(drained) => Ok(drained),

@@ -151,6 +151,8 @@ pub(crate) fn app(
         Some(id) => journal.deploy(id),
         None => Ok(None),
     };
+    // The journal has ended it a moment before its engine turns to the next.
+    let deploying = record(deploying)?.filter(|record| record.ended_at.is_none());
     let show = |record: Option<DeployRecord>| {
         record
             .map(|record| deploy(journal, Some(spec), &record))
@@ -161,7 +163,7 @@ pub(crate) fn app(
         domains: spec.domains.clone(),
         serving: release(releases.serving),
         standby: release(releases.standby),
-        deploying: show(record(deploying)?)?,
+        deploying: show(deploying)?,
         waiting: show(record(waiting)?)?,
         last: show(journal.last_ended(&spec.app)?)?,
     })

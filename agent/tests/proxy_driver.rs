@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use cutover_agent::proxy::Proxy;
 use cutover_agent::traffic::{Knock, Traffic as _, TrafficError};
 use cutover_wire::proxy::{
-    Call, Cut, Drained, LENGTH_BYTES, MAX_FRAME, Refusal, Reply, Request, Status, VERSION, decode,
+    Call, Drained, LENGTH_BYTES, MAX_FRAME, Refusal, Reply, Request, Status, VERSION, decode,
     encode, length,
 };
 use cutover_wire::statistics::Statistics;
@@ -130,12 +130,7 @@ async fn each_question_gets_its_answer() {
         app: "shop".to_owned(),
         targets: targets.to_vec(),
         deadline_ms: 1500,
-        // What does not end by itself is ended before the containers are.
-        cut: Some(Cut {
-            streams_ms: Some(750),
-            tunnels_ms: Some(750),
-            spread_ms: 375,
-        }),
+        cut: None,
     };
     assert_eq!(fake.call(), expected);
 
