@@ -104,12 +104,21 @@ impl Errand {
                 Ok(response) => return self.answer(ticket, response),
                 Err(error) => error,
             };
+            let mut bound_anew = false;
             let again = match &error {
+                // Nothing was written because the client broke it: no target's fault.
+                ExchangeError::Unsent
+                    if matches!(self.client.upload(), Upload::Broken | Upload::TooLarge) =>
+                {
+                    return self.give_up(ticket, &error);
+                }
                 ExchangeError::Unsent if reused && !fresh => true,
-                // It was taken and closed at once: as good as refused.
+                // It was taken and closed at once: as good as refused. To be bound anew
+                // counts as a repeat by itself.
                 ExchangeError::Unsent => {
                     ticket.hold().target().unreachable(self.worker.now());
                     failed.push(number);
+                    bound_anew = true;
                     self.rebind(&mut ticket, &request, &failed).await
                 }
                 ExchangeError::Refused if kept && !repeated => {
@@ -127,7 +136,9 @@ impl Errand {
                 let text = "the target closed the connection";
                 return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
             }
-            ticket.retried();
+            if !bound_anew {
+                ticket.retried();
+            }
             self.worker.count(Event::Retried);
             fresh = true;
         }

@@ -9,8 +9,8 @@ use cutover_proxy::{Options, check, run};
 use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
-/// With 512 connections the system's spends 8 % more processor time on a request, and
-/// it keeps more of what many connections leave behind.
+/// With 512 connections a request took 8 % less processor time than with the system's
+/// in our benchmark; an idle connection costs some kilobytes more.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

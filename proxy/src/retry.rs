@@ -3,9 +3,11 @@
 //! | what happened | sent again |
 //! |---|---|
 //! | no connection | any method; another target at once, the same after a pause; three tries |
-//! | nothing was written | any method, on a fresh connection |
-//! | a reused connection ended before any byte of an answer | idempotent without body, once, on a fresh connection |
-//! | a fresh connection ended so | never |
+//! | nothing was written on a reused connection | any method, on a fresh connection |
+//! | nothing was written on a fresh connection | as where there was no connection |
+//! | a reused connection ended before any byte of an answer | idempotent with a kept body or none, once, on a fresh connection |
+//! | a target of HTTP/2 refused the stream | any method with a kept body or none, once |
+//! | a fresh connection ended after a byte was written | never |
 //! | any byte of an answer, or the deadline | never |
 //!
 //! A budget bounds the repeats of each app, so that a failing app is not
