@@ -110,6 +110,7 @@ fn refused(refusal: Refusal) -> TrafficError {
         | Refusal::Invalid(_)
         | Refusal::Certificate(_)
         | Refusal::Malformed(_)
+        | Refusal::Overtaken
         | Refusal::TakeOver(_) => TrafficError::Refused(refusal.to_string()),
         // The next call finds the new instance, or the old one again.
         Refusal::HandingOver => TrafficError::Unavailable(refusal.to_string()),

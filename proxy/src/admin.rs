@@ -124,7 +124,7 @@ impl Admin {
         let asks = method == Method::GET || method == Method::HEAD;
         match path {
             "/metrics" if asks => {
-                let text = metrics::render(&self.switchboard.statistics().await);
+                let text = metrics::render(&self.switchboard.statistics());
                 page(StatusCode::OK, metrics::CONTENT_TYPE, text)
             }
             "/healthz" if asks => self.health().await,

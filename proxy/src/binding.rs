@@ -83,32 +83,36 @@ impl Worker {
         }
     }
 
-    /// Binds a request anew that failed at some targets: in its pool as long as the
-    /// table is the one it was chosen by, else by the table that is in force now.
+    /// Binds a request anew that failed at some targets, by the route that is in
+    /// force now. As long as that is the one it was chosen by it stays in its pool.
     /// Who is shown the preview is shown nothing else.
     pub(crate) fn bind_again(
         &self,
         errand: &Errand,
+        now: &Arc<Route>,
         pool: &Arc<Pool>,
         asked: &Asked<'_>,
         failed: &[u64],
-    ) -> Option<(Arc<Pool>, Hold, Option<HeaderValue>)> {
-        let route = self.snapshot(|table| table.app(&errand.route.app).cloned())?;
+    ) -> Bound {
         let among = |pool: &Arc<Pool>, among| {
             let hold = self.pick(pool, failed, among)?;
-            Some((Arc::clone(pool), hold, None))
+            Some(Bound::Target {
+                pool: Arc::clone(pool),
+                hold,
+                cookie: None,
+            })
         };
         if errand.shown {
-            let pool = route.preview_pool()?;
-            return among(pool, Among::Untried).or_else(|| among(pool, Among::All));
+            let Some(pool) = now.preview_as_in(&errand.route) else {
+                return Bound::Nobody;
+            };
+            let bound = among(pool, Among::Untried).or_else(|| among(pool, Among::All));
+            return bound.unwrap_or(Bound::Nobody);
         }
-        let same = Arc::ptr_eq(&route, &errand.route);
-        if let Some(bound) = same.then(|| among(pool, Among::Untried)).flatten() {
-            return Some(bound);
-        }
-        match self.bind(&route, asked, failed) {
-            Bound::Target { pool, hold, cookie } => Some((pool, hold, cookie)),
-            Bound::Maintenance | Bound::Nobody => None,
+        let same = Arc::ptr_eq(now, &errand.route);
+        match same.then(|| among(pool, Among::Untried)).flatten() {
+            Some(bound) => bound,
+            None => self.bind(now, asked, failed),
         }
     }
 

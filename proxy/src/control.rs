@@ -192,11 +192,11 @@ impl Control {
             Request::Status => Reply::Status(Status {
                 instance: board.instance().to_owned(),
                 program: env!("CARGO_PKG_VERSION").to_owned(),
-                generation: board.table().await.generation,
+                generation: board.table().generation,
                 listeners: self.desk.addresses.clone(),
                 abilities: abilities(),
             }),
-            Request::Table => Reply::Table((*board.table().await).clone()),
+            Request::Table => Reply::Table((*board.table()).clone()),
             Request::Apply { expected, table } => outcome(board.apply(expected, table).await?),
             Request::Follow { table } => outcome(board.follow(table, self.desk.linger).await?),
             Request::TakeOver | Request::Taken => {
@@ -210,7 +210,10 @@ impl Control {
                 cut,
             } => {
                 let deadline = Duration::from_millis(deadline_ms);
-                Reply::Drained(board.drain(&app, &targets, deadline, cut).await)
+                match board.drain(&app, &targets, deadline, cut).await {
+                    Ok(drained) => Reply::Drained(drained),
+                    Err(refusal) => Reply::Refused(refusal),
+                }
             }
             Request::PutCertificate { .. } | Request::DropCertificate { .. }
                 if !board.is_in_charge() =>
@@ -227,7 +230,7 @@ impl Control {
                 board.drop_certificate(&name);
                 Reply::CertificateDropped
             }
-            Request::Statistics => Reply::Statistics(board.statistics().await),
+            Request::Statistics => Reply::Statistics(board.statistics()),
         })
     }
 }

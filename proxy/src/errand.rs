@@ -6,26 +6,29 @@
 //!       502       └── `retry` ◀────┘
 //! ```
 
-use std::cell::Cell;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cutover_wire::table::Protocol;
+use cutover_wire::table::{Maintenance, Protocol};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use hyper::body::Body as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant as Moment, timeout_at};
 
-use crate::admission::WebSocket;
+use crate::admission::{WebSocket, routed_host};
 use crate::answer::{After, AnswerBody, Passing, own, page};
+use crate::binding::Bound;
 use crate::client::{Client, Upload};
 use crate::counters::Outcome;
-use crate::forward::Broken;
+use crate::forward::{Broken, closed, turned_away, wait};
 use crate::headers;
 use crate::mirror::{Digest, Pair};
 use crate::origin::Scheme;
+use crate::park::Place;
 use crate::retry::{MAX_TRIES, pause};
 use crate::route::{Asked, Route};
 use crate::tally::Event;
@@ -44,8 +47,10 @@ pub(crate) struct Errand {
     pub(crate) address: IpAddr,
     pub(crate) scheme: Scheme,
     pub(crate) route: Arc<Route>,
+    /// What the client asked for, where the target is asked without the prefix.
+    pub(crate) whole: Option<PathAndQuery>,
     /// A field `Set-Cookie` for the answer.
-    pub(crate) cookie: Cell<Option<HeaderValue>>,
+    pub(crate) cookie: Option<HeaderValue>,
     /// Whether the client is shown the preview, and so no other release.
     pub(crate) shown: bool,
     pub(crate) begun: Instant,
@@ -66,7 +71,7 @@ pub(crate) struct Errand {
 impl Errand {
     /// Carries the request.
     pub(crate) async fn run(
-        self,
+        mut self,
         mut ticket: Ticket,
         mut request: Request<RequestBody>,
     ) -> Result<Response<AnswerBody>, Broken> {
@@ -79,12 +84,12 @@ impl Errand {
         loop {
             let upstream = match self.kept(&ticket, &request, fresh) {
                 Some(own) => Upstream::Own(own),
-                None => match Box::pin(self.connect(&mut ticket, &request, &mut failed)).await {
-                    Some(upstream) => upstream,
-                    None => {
-                        let text = "no target could be reached";
-                        return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
+                None => match Box::pin(self.connect(ticket, &mut request, &mut failed)).await {
+                    Ok((bound, upstream)) => {
+                        ticket = bound;
+                        upstream
                     }
+                    Err(answer) => return Ok(answer),
                 },
             };
             if self.websocket != WebSocket::No && matches!(upstream, Upstream::Shared(_)) {
@@ -119,7 +124,11 @@ impl Errand {
                     ticket.hold().target().unreachable(self.worker.now());
                     failed.push(number);
                     bound_anew = true;
-                    self.rebind(&mut ticket, &request, &failed).await
+                    match Box::pin(self.rebind(ticket, &mut request, &failed)).await {
+                        Ok(bound) => ticket = bound,
+                        Err(answer) => return Ok(answer),
+                    }
+                    true
                 }
                 ExchangeError::Refused if kept && !repeated => {
                     repeated = true;
@@ -168,20 +177,22 @@ impl Errand {
         self.worker.take(number, care, now)
     }
 
-    /// Connects to the ticket's target, or to another one that the ticket is bound to then.
+    /// Connects to the ticket's target, or to another one that the ticket is bound
+    /// to then; gives the answer where there is none.
     async fn connect(
-        &self,
-        ticket: &mut Ticket,
-        request: &Request<RequestBody>,
+        &mut self,
+        mut ticket: Ticket,
+        request: &mut Request<RequestBody>,
         failed: &mut Vec<u64>,
-    ) -> Option<Upstream> {
+    ) -> Result<(Ticket, Upstream), Response<AnswerBody>> {
         let budget = Duration::from_millis(self.route.limits.connect_ms);
-        let began = Moment::now();
-        let end = began + budget;
+        let mut end = Moment::now() + budget;
         self.client.waits(u64::MAX);
         loop {
             let target = Arc::clone(ticket.hold().target());
-            let left = end.checked_duration_since(Moment::now())?;
+            let Some(left) = end.checked_duration_since(Moment::now()) else {
+                return Err(self.unreachable(ticket));
+            };
             // A target that swallows packets must leave time for another, which
             // may be of the release that takes its place.
             let tries_left = u32::try_from(MAX_TRIES.saturating_sub(failed.len())).unwrap_or(1);
@@ -190,7 +201,7 @@ impl Errand {
             let trouble = match timeout_at(share, self.reach(&target, protocol)).await {
                 Ok(Ok(upstream)) => {
                     target.connected();
-                    return Some(upstream);
+                    return Ok((ticket, upstream));
                 }
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "timed out".to_owned(),
@@ -198,41 +209,104 @@ impl Errand {
             tracing::debug!(target = %target.address(), error = %trouble, "could not connect");
             target.unreachable(self.worker.now());
             failed.push(target.number());
-            if !self.rebind(ticket, request, failed).await {
-                return None;
-            }
+            let asked = Moment::now();
+            ticket = self.rebind(ticket, request, failed).await?;
+            // What it waited for others is not its own.
+            end += asked.elapsed();
             self.worker.count(Event::Retried);
         }
     }
 
     /// Binds the request to another target than those at which it failed, or to one
-    /// of them once more where there is no other; whether it may be tried again.
+    /// of them once more where there is no other; gives the answer where it may not
+    /// be tried again. A table that came meanwhile is asked as by one that comes.
     async fn rebind(
-        &self,
-        ticket: &mut Ticket,
-        request: &Request<RequestBody>,
+        &mut self,
+        mut ticket: Ticket,
+        request: &mut Request<RequestBody>,
         failed: &[u64],
-    ) -> bool {
+    ) -> Result<Ticket, Response<AnswerBody>> {
         if failed.len() >= MAX_TRIES || !self.worker.may_repeat(&self.route.app) {
-            return false;
+            return Err(self.unreachable(ticket));
         }
-        let asked = self.asked(request);
-        let bound = self
-            .worker
-            .bind_again(self, ticket.shared_pool(), &asked, failed);
-        let Some((pool, hold, cookie)) = bound else {
-            return false;
+        let mut place: Option<Place> = None;
+        let number = loop {
+            let Some(now) = self.find(request) else {
+                let text = "no app is served there any more";
+                return Err(self.fail(ticket, StatusCode::NOT_FOUND, text));
+            };
+            let same = Arc::ptr_eq(&now, &self.route);
+            let max = now.limits.max_body;
+            if !same && max.is_some_and(|max| request.body().size_hint().lower() > max) {
+                let text = "the body is larger than this app takes";
+                return Err(self.fail(ticket, StatusCode::PAYLOAD_TOO_LARGE, text));
+            }
+            let held = now.park.is_some() || !same && place.is_none() && now.lot.is_open();
+            if held && now.maintenance == Maintenance::Off && !self.shown {
+                ticket.unbind();
+                self.obey(now, request);
+                match wait(&self.client, &self.route, place.take(), request.body()).await {
+                    Ok(let_go) => place = Some(let_go),
+                    Err(seconds) => {
+                        let after = self.fails(ticket, StatusCode::SERVICE_UNAVAILABLE);
+                        return Err(turned_away(&self.route, seconds, after));
+                    }
+                }
+                continue;
+            }
+            let asked = self.asked(request);
+            let bound = self
+                .worker
+                .bind_again(self, &now, ticket.shared_pool(), &asked, failed);
+            match bound {
+                Bound::Target { pool, hold, cookie } => {
+                    let number = hold.target().number();
+                    ticket.rebind(pool, hold);
+                    if cookie.is_some() {
+                        self.cookie = cookie;
+                    }
+                    self.obey(now, request);
+                    break number;
+                }
+                Bound::Maintenance => {
+                    let after = self.fails(ticket, StatusCode::SERVICE_UNAVAILABLE);
+                    return Err(closed(&now, after));
+                }
+                // Its last target may have begun to drain since our look at the table.
+                Bound::Nobody => match self.find(request) {
+                    Some(newer) if !Arc::ptr_eq(&newer, &now) => {}
+                    _ => return Err(self.unreachable(ticket)),
+                },
+            }
         };
-        if let Some(cookie) = cookie {
-            self.cookie.set(Some(cookie));
-        }
-        let number = hold.target().number();
-        ticket.rebind(&pool, hold);
         let tries = failed.iter().filter(|&&tried| tried == number).count();
         if tries > 0 {
             tokio::time::sleep(pause(tries)).await;
         }
-        true
+        Ok(ticket)
+    }
+
+    /// The route of the request by the table in force.
+    fn find(&self, request: &Request<RequestBody>) -> Option<Arc<Route>> {
+        let host = routed_host(request.headers().get(header::HOST));
+        let whole = self.whole.as_ref().map(PathAndQuery::path);
+        let path = whole.unwrap_or_else(|| request.uri().path());
+        self.worker.snapshot(|table| {
+            let found = table.find(&host, path)?;
+            Some(Arc::clone(found.route))
+        })
+    }
+
+    /// Goes on by this route.
+    fn obey(&mut self, now: Arc<Route>, request: &mut Request<RequestBody>) {
+        if now.strip_prefix || self.whole.is_some() {
+            let whole = self.whole.take();
+            self.whole = whole.or_else(|| request.uri().path_and_query().cloned());
+            if let Some(whole) = &self.whole {
+                *request.uri_mut() = now.strip(whole).into();
+            }
+        }
+        self.route = now;
     }
 
     async fn reach(
@@ -264,13 +338,28 @@ impl Errand {
         }
     }
 
-    fn fail(&self, mut ticket: Ticket, status: StatusCode, text: &str) -> Response<AnswerBody> {
+    fn unreachable(&self, ticket: Ticket) -> Response<AnswerBody> {
+        let text = "no target could be reached";
+        self.fail(ticket, StatusCode::BAD_GATEWAY, text)
+    }
+
+    fn fail(&self, ticket: Ticket, status: StatusCode, text: &str) -> Response<AnswerBody> {
+        let after = self.fails(ticket, status);
+        match self.route.page(status.as_u16()) {
+            Some(html) => page(status, html, after),
+            None => own(status, text, after),
+        }
+    }
+
+    /// The request ends with an answer of ours, of this status.
+    fn fails(&self, mut ticket: Ticket, status: StatusCode) -> After {
         if let Some(draft) = ticket.draft() {
             draft.own(status);
             draft.record().bytes_in = self.client.take_uploaded();
         }
         ticket.settle(Outcome::Failed);
-        self.say(status, text, After::KeepAlive)
+        self.client.rests();
+        self.worker.after(&self.client, After::KeepAlive)
     }
 
     fn say(&self, status: StatusCode, text: &str, after: After) -> Response<AnswerBody> {

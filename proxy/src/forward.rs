@@ -8,7 +8,6 @@
 //!
 //! Invariant: between reading the snapshot and counting in there is no await.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -46,6 +45,57 @@ const SHORT: u64 = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("the client broke its request")]
 pub(crate) struct Broken;
+
+/// Waits in the app's lot; tells otherwise in how many seconds to come again.
+pub(crate) async fn wait(
+    client: &Client,
+    route: &Route,
+    place: Option<Place>,
+    body: &RequestBody,
+) -> Result<Place, u64> {
+    client.waits(u64::MAX);
+    let place = match place {
+        Some(place) => place,
+        None => route
+            .lot
+            .enter(body.kept_bytes())
+            .map_err(|full| full.retry_after)?,
+    };
+    // A client that leaves drops this. The library sees that it has left where it
+    // reads, which it does not in the middle of a body that nobody takes.
+    let unread = body.copy().is_none() && !client.is_stream();
+    client.set_unread(unread);
+    let waited = place.wait().await;
+    client.set_unread(false);
+    match waited {
+        Waited::Released(place) => Ok(place),
+        Waited::Aged { retry_after } => Err(retry_after),
+    }
+}
+
+/// The answer to a request that its app's lot does not hold (any longer).
+pub(crate) fn turned_away(route: &Route, seconds: u64, after: After) -> Response<AnswerBody> {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    let mut answer = match route.page(status.as_u16()) {
+        Some(html) => page(status, html, after),
+        None => {
+            let text = format!("{} has nobody to answer now; try again soon", route.app);
+            own(status, &text, after)
+        }
+    };
+    let seconds = HeaderValue::from(seconds);
+    answer.headers_mut().insert(header::RETRY_AFTER, seconds);
+    answer
+}
+
+/// The answer of an app that is closed to its users.
+pub(crate) fn closed(route: &Route, after: After) -> Response<AnswerBody> {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    match route.maintenance_page() {
+        Some(html) => page(status, html, after),
+        None => own(status, &format!("{} is in maintenance", route.app), after),
+    }
+}
 
 /// A request on its way to a target.
 struct Guest {
@@ -288,7 +338,7 @@ impl Guest {
             // Who is answered with a page need not wait for a target.
             let closed = route.maintenance == Maintenance::On;
             if held && !closed && !route.is_shown(&parts.headers) {
-                match self.wait(&route, place.take(), &body).await {
+                match wait(&self.client, &route, place.take(), &body).await {
                     Ok(let_go) => place = Some(let_go),
                     Err(seconds) => return Ok(self.turned_away(&route, seconds)),
                 }
@@ -326,51 +376,25 @@ impl Guest {
         }
     }
 
-    /// Waits in the app's lot; tells otherwise in how many seconds to come again.
-    async fn wait(
-        &self,
-        route: &Route,
-        place: Option<Place>,
-        body: &RequestBody,
-    ) -> Result<Place, u64> {
-        self.client.waits(u64::MAX);
-        let place = match place {
-            Some(place) => place,
-            None => route
-                .lot
-                .enter(body.kept_bytes())
-                .map_err(|full| full.retry_after)?,
-        };
-        // A client that leaves drops this. The library sees that it has left where it
-        // reads, which it does not in the middle of a body that nobody takes.
-        let unread = body.copy().is_none() && !self.client.is_stream();
-        self.client.set_unread(unread);
-        let waited = place.wait().await;
-        self.client.set_unread(false);
-        match waited {
-            Waited::Released(place) => Ok(place),
-            Waited::Aged { retry_after } => Err(retry_after),
-        }
-    }
-
     fn turned_away(&mut self, route: &Route, seconds: u64) -> Response<AnswerBody> {
-        let text = format!("{} has nobody to answer now; try again soon", route.app);
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let mut answer = self.refuse(Some(route), status, &text, After::KeepAlive);
-        let seconds = HeaderValue::from(seconds);
-        answer.headers_mut().insert(header::RETRY_AFTER, seconds);
-        answer
+        self.client.rests();
+        self.note(Some(route), status, Ending::Refused);
+        turned_away(
+            route,
+            seconds,
+            self.worker.after(&self.client, After::KeepAlive),
+        )
     }
 
     fn closed(&mut self, route: &Route) -> Response<AnswerBody> {
         self.client.rests();
-        let after = self.worker.after(&self.client, After::KeepAlive);
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        self.note(Some(route), status, Ending::Answered);
-        match route.maintenance_page() {
-            Some(html) => page(status, html, after),
-            None => own(status, &format!("{} is in maintenance", route.app), after),
-        }
+        self.note(
+            Some(route),
+            StatusCode::SERVICE_UNAVAILABLE,
+            Ending::Answered,
+        );
+        closed(route, self.worker.after(&self.client, After::KeepAlive))
     }
 
     /// Sends a copy of the request to the mirror's pool, where the route asks for
@@ -418,10 +442,12 @@ impl Guest {
             parts.method = Method::GET;
             headers::websocket_key(&mut parts.headers, self.worker.new_key());
         }
+        let mut whole = None;
         if route.strip_prefix
-            && let Some(path) = parts.uri.path_and_query()
+            && let Some(path) = parts.uri.path_and_query().cloned()
         {
-            parts.uri = route.strip(path).into();
+            parts.uri = route.strip(&path).into();
+            whole = Some(path);
         }
         let scheme = self.scheme();
         let pair = self.mirror(&route, &parts, &body);
@@ -431,7 +457,8 @@ impl Guest {
             address: self.caller.address,
             scheme,
             route,
-            cookie: Cell::new(cookie),
+            whole,
+            cookie,
             shown,
             begun: self.begun,
             random: self.random,

@@ -118,15 +118,17 @@ pub(crate) struct HealthChecks {
     places: Arc<Semaphore>,
 }
 
-impl HealthChecks {
+impl Default for HealthChecks {
     /// Nobody is asked.
-    pub(crate) fn new() -> Self {
+    fn default() -> Self {
         Self {
             asked: HashMap::new(),
             places: Arc::new(Semaphore::new(MAX_AT_ONCE)),
         }
     }
+}
 
+impl HealthChecks {
     /// Asks these targets from now on and no others. To be called on the main
     /// runtime for each table that is in force. Of a target that is asked as
     /// before nothing changes; one that is asked in another way keeps whether

@@ -67,7 +67,7 @@ pub(crate) enum Waited {
     /// The request may look at the table again. It keeps its place in the
     /// order: if it has to wait once more, it waits with this.
     Released(Place),
-    /// It was held as long as the table allows.
+    /// It was held as long as the table allows, or as the process goes on.
     Aged {
         /// Seconds after which the client may try again.
         retry_after: u64,
@@ -92,6 +92,8 @@ struct Waiting {
 #[derive(Debug)]
 struct State {
     phase: Phase,
+    /// Whether the process ends, and nobody is held any more.
+    closed: bool,
     /// Those of the last table that parked: they hold until the lot is empty.
     bounds: Park,
     /// Who waits, by number of arrival.
@@ -125,6 +127,7 @@ impl Lot {
             open: AtomicBool::new(false),
             state: Mutex::new(State {
                 phase: Phase::Empty,
+                closed: false,
                 bounds: Park {
                     max_requests: 0,
                     max_bytes: 0,
@@ -172,6 +175,17 @@ impl Lot {
             ramp
         };
         tokio::spawn(Arc::clone(self).climb(ramp));
+    }
+
+    /// Turns away who waits, and who comes while a table parks: the process ends.
+    pub(crate) fn close(&self) {
+        let wakers: Vec<Waker> = {
+            let mut state = self.lock();
+            state.closed = true;
+            let waiting = state.queue.values_mut();
+            waiting.filter_map(|waiting| waiting.waker.take()).collect()
+        };
+        wakers.into_iter().for_each(Waker::wake);
     }
 
     /// Takes a place behind all who wait, for a request that holds these bytes.
@@ -241,7 +255,9 @@ impl Lot {
 
     fn poll(&self, number: u64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        let Some(waiting) = state.queue.get_mut(&number) else {
+        let closed = state.closed;
+        let waiting = state.queue.get_mut(&number).filter(|_| !closed);
+        let Some(waiting) = waiting else {
             return Poll::Ready(());
         };
         let before = waiting.waker.replace(cx.waker().clone());
@@ -266,7 +282,8 @@ impl State {
     fn is_full(&self, bytes: u64) -> bool {
         let count = self.queue.len() as u64;
         let held = self.counts.bytes.saturating_add(bytes);
-        count >= u64::from(self.bounds.max_requests) || held > self.bounds.max_bytes
+        let bounds = &self.bounds;
+        self.closed || count >= u64::from(bounds.max_requests) || held > bounds.max_bytes
     }
 
     /// Takes the first ones out, and says whom to wake.
@@ -307,12 +324,8 @@ impl Place {
             return Waited::Released(self);
         };
         let (lot, number) = (&self.lot, self.number);
-        let let_go = timeout_at(deadline, poll_fn(|cx| lot.poll(number, cx)));
-        if let_go.await.is_ok() {
-            self.waits = false;
-            return Waited::Released(self);
-        }
-        self.age()
+        let _ = timeout_at(deadline, poll_fn(|cx| lot.poll(number, cx))).await;
+        self.end()
     }
 
     /// Stands in the queue where its number says.
@@ -335,8 +348,8 @@ impl Place {
         }
     }
 
-    /// Ends the wait of one whose time is over, unless it was let go just now.
-    fn age(mut self) -> Waited {
+    /// Ends the wait: it was let go, or it waits still and its time is over.
+    fn end(mut self) -> Waited {
         let lot = Arc::clone(&self.lot);
         let mut state = lot.lock();
         self.waits = false;

@@ -261,9 +261,11 @@ impl Route {
         preview.is_some_and(|preview| preview.shown_to(headers).is_some())
     }
 
-    /// The pool that is shown to those who know the secret.
-    pub(crate) fn preview_pool(&self) -> Option<&Arc<Pool>> {
-        self.preview.as_ref().map(Preview::pool)
+    /// What this route shows to those who know the secret of `other`.
+    pub(crate) fn preview_as_in(&self, other: &Self) -> Option<&Arc<Pool>> {
+        let preview = self.preview.as_ref()?;
+        let same = other.preview.as_ref()?.has_secret_of(preview);
+        same.then(|| preview.pool())
     }
 
     /// The header that brings the secret of the preview. No target may see it,

@@ -119,7 +119,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let begun = takeover::begin(options.takeover.as_deref(), &options.state, &store)?;
     let (takeover, lock) = (begun.takeover, begun.lock);
     let listeners = listeners(passed, &options.listen, begun.listeners)?;
-    let followers = takeover.as_ref().map(Takeover::followers);
+    let before = takeover.as_ref().map(Takeover::before);
     let secrets = takeover.as_ref().map(Takeover::secrets).unwrap_or_default();
     let tls = Tls::new(&secrets)?;
     let snapshot = Arc::new(ArcSwap::default());
@@ -131,7 +131,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
         Arc::clone(&snapshot),
         mailboxes.clone(),
         Arc::clone(tls.certificates()),
-        followers.unwrap_or_default(),
+        before.unwrap_or_default(),
     ));
     let log = access_log(&options, &switchboard)?;
     let lobby = Lobby {
@@ -212,7 +212,7 @@ async fn serve(options: &Options, parts: Parts, mut crew: Crew) -> Result<(), Ru
     }
     drop(before);
     tokio::spawn(Arc::clone(&control).run());
-    board.begin().await;
+    board.begin();
     let (stopping, stopped) = watch::channel(false);
     if let Some(address) = options.admin {
         tokio::spawn(Admin::new(Arc::clone(&board)).run(address, stopped));
@@ -277,7 +277,7 @@ async fn last_client(time: Duration, crew: &mut Crew, board: &Switchboard) -> bo
         () = tokio::time::sleep(time.saturating_sub(parting)) => {}
     }
     // The last to be told needs some time, too.
-    board.part(parting / 3).await;
+    board.part(parting / 3);
     tokio::select! {
         () = crew.ended() => true,
         () = tokio::time::sleep(parting) => false,

@@ -15,7 +15,7 @@
 //!
 //! What waits in a listening socket stays there between the two, so nobody is
 //! refused. This file is the successor's side; `offer` is the predecessor's, and
-//! `follower` is how the successor keeps the predecessor's last requests on the
+//! `followers` is how the successor keeps the predecessor's last requests on the
 //! table that is in force.
 //!
 //! The right to apply tables is a `lock`, which the two share while both live.
@@ -25,6 +25,7 @@
 //! predecessor relies on, so it can die and the predecessor goes on.
 
 mod follower;
+mod followers;
 mod lock;
 mod offer;
 mod passing;
@@ -37,7 +38,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cutover_wire::proxy::{self, Call, HandOver, LENGTH_BYTES, Refusal, Reply, Request, VERSION};
+use cutover_wire::proxy::{
+    self, Call, HandOver, LENGTH_BYTES, OpenTarget, Refusal, Reply, Request, VERSION,
+};
 use rustix::net::sockopt::socket_peercred;
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream as Connection;
@@ -48,7 +51,7 @@ use crate::frame::{self, TalkError};
 use crate::listen::{Holder, Listener};
 use crate::store::{Store, StoreError, chain};
 
-pub(crate) use follower::{Asked, Follower};
+pub(crate) use followers::{Followers, UNKNOWN};
 use lock::LockError;
 pub(crate) use lock::StateLock;
 pub(crate) use offer::{Offer, SecondName, Yielding};
@@ -64,6 +67,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long to wait between two looks at it.
 const BREATHER: Duration = Duration::from_millis(20);
+
+/// What an instance goes on with that took over; nothing if there was none before.
+#[derive(Debug, Default)]
+pub(crate) struct Before {
+    /// The instances that follow our tables until they have ended.
+    pub(crate) followers: Followers,
+    /// The targets that they give requests to though the table only lists them.
+    pub(crate) open: Vec<OpenTarget>,
+}
 
 /// Why an instance cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -240,10 +252,12 @@ impl Takeover {
         self.secrets.clone()
     }
 
-    /// The instances that must follow our tables until they have ended.
-    pub(crate) fn followers(&self) -> Vec<Follower> {
-        let sockets = self.told.followers.iter();
-        sockets.cloned().map(Follower::new).collect()
+    /// What this instance goes on with.
+    pub(crate) fn before(&self) -> Before {
+        Before {
+            followers: Followers::new(&self.told.followers),
+            open: self.told.open.clone(),
+        }
     }
 
     /// Tells the running instance that all is ready here. When this returns it

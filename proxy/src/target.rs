@@ -87,11 +87,15 @@ impl Target {
 
     /// Stops or allows new requests.
     pub(crate) fn set_draining(&self, draining: bool) {
+        let ends = !draining && self.is_draining();
         // A cut that is no drain's ends with the process.
-        if !draining && self.is_draining() {
+        if ends {
             self.cutting.end();
         }
         self.occupancy.set_draining(draining);
+        if ends {
+            self.emptied.notify_waiters();
+        }
     }
 
     /// When its long answers are ended.
@@ -108,6 +112,7 @@ impl Target {
                     target: Arc::clone(self),
                     worker,
                     kind: Kind::Request,
+                    inside: true,
                 })
             }
             Entry::Refused => {
@@ -143,12 +148,13 @@ impl Target {
         }
     }
 
-    /// Resolves when the last open request of a draining target has left.
-    pub(crate) async fn emptied(&self) {
+    /// Resolves when the last open request of a draining target has left, or it
+    /// takes requests again.
+    pub(crate) async fn drained(&self) {
         loop {
             let mut left = std::pin::pin!(self.emptied.notified());
             left.as_mut().enable();
-            if self.open().is_empty() {
+            if self.open().is_empty() || !self.is_draining() {
                 return;
             }
             left.await;
@@ -195,6 +201,7 @@ pub(crate) struct Hold {
     target: Arc<Target>,
     worker: usize,
     kind: Kind,
+    inside: bool,
 }
 
 impl Hold {
@@ -208,13 +215,26 @@ impl Hold {
         self.target.occupancy.change(self.worker, self.kind, kind);
         self.kind = kind;
     }
+
+    /// Whether it is still counted in.
+    pub(crate) fn is_inside(&self) -> bool {
+        self.inside
+    }
+
+    /// Counts the request out before its end: it waits for another target.
+    pub(crate) fn leave(&mut self) {
+        if !std::mem::take(&mut self.inside) {
+            return;
+        }
+        if self.target.occupancy.leave(self.worker, self.kind) == Exit::Awaited {
+            self.target.emptied.notify_waiters();
+        }
+    }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if self.target.occupancy.leave(self.worker, self.kind) == Exit::Awaited {
-            self.target.emptied.notify_waiters();
-        }
+        self.leave();
     }
 }
 

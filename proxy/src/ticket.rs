@@ -81,13 +81,22 @@ impl Ticket {
         &self.hold
     }
 
-    /// Binds the request anew, for another try.
-    pub(crate) fn rebind(&mut self, pool: &Arc<Pool>, hold: Hold) {
-        self.retried();
-        if !Arc::ptr_eq(&self.pool, pool) {
+    /// Counts the request out of its target, until it is bound anew: a drain must
+    /// not wait for what waits for another target.
+    pub(crate) fn unbind(&mut self) {
+        if self.hold.is_inside() {
             self.pool.counters.left(self.worker, self.kind);
-            self.pool = Arc::clone(pool);
-            self.pool.counters.entered(self.worker, self.kind);
+        }
+        self.hold.leave();
+    }
+
+    /// Binds the request anew, for another try.
+    pub(crate) fn rebind(&mut self, pool: Arc<Pool>, hold: Hold) {
+        self.retried();
+        if !(self.hold.is_inside() && Arc::ptr_eq(&self.pool, &pool)) {
+            self.unbind();
+            pool.counters.entered(self.worker, self.kind);
+            self.pool = pool;
         }
         self.hold = hold;
     }
@@ -147,6 +156,6 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.settle(Outcome::Abandoned);
-        self.pool.counters.left(self.worker, self.kind);
+        self.unbind();
     }
 }

@@ -174,6 +174,9 @@ pub enum Refusal {
     /// The frame was no call.
     #[error("the call could not be read: {0}")]
     Malformed(String),
+    /// A table that came during a drain gives one of its targets requests again.
+    #[error("a newer table gives the drained target requests again")]
+    Overtaken,
     /// Another instance of the proxy takes over just now, or has taken over.
     #[error("another instance of the proxy takes over: ask again")]
     HandingOver,
@@ -218,6 +221,21 @@ pub struct HandOver {
     /// The sockets of this instance and of those before it that have not ended
     /// yet: whoever puts a table in force tells them.
     pub followers: Vec<PathBuf>,
+    /// The targets that take requests, or go on with those of their sessions: of
+    /// those that the table only lists, the others have been drained.
+    #[serde(default)]
+    pub open: Vec<OpenTarget>,
+}
+
+/// A target by all its names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenTarget {
+    /// The app.
+    pub app: String,
+    /// The name in its pool.
+    pub id: String,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 /// A listener that is handed over.

@@ -148,7 +148,7 @@ fn targets_of_one_table_are_not_asked_in_one_moment() {
 
 async fn falls_sick_and_gets_well(protocol: Protocol) {
     let patient = Patient::new(1, protocol).await;
-    let mut checks = HealthChecks::new();
+    let mut checks = HealthChecks::default();
     checks.follow(&[(Arc::clone(&patient.target), health(), protocol)]);
     until("it was asked", || patient.asked() >= 3).await;
     assert!(!patient.target.is_sick());
@@ -208,7 +208,7 @@ async fn a_table_that_keeps_a_target_changes_nothing_for_it() {
     let patient = Patient::new(1, Protocol::Http1).await;
     let other = Patient::new(2, Protocol::Http1).await;
     let wanted = |patient: &Patient, health| (Arc::clone(&patient.target), health, Protocol::Http1);
-    let mut checks = HealthChecks::new();
+    let mut checks = HealthChecks::default();
     checks.follow(&[wanted(&patient, hourly())]);
     until("it was asked at once", || patient.asked() == 1).await;
     checks.follow(&[wanted(&patient, hourly()), wanted(&other, hourly())]);
@@ -232,7 +232,7 @@ async fn a_target_that_leaves_the_table_is_asked_no_more_and_is_not_sick() {
     let other = Patient::new(2, Protocol::Http1).await;
     patient.status.store(500, SeqCst);
     let wanted = |patient: &Patient| (Arc::clone(&patient.target), health(), Protocol::Http1);
-    let mut checks = HealthChecks::new();
+    let mut checks = HealthChecks::default();
     checks.follow(&[wanted(&patient), wanted(&other)]);
     until("it is sick", || patient.target.is_sick()).await;
     checks.follow(&[wanted(&other)]);
@@ -246,7 +246,7 @@ async fn a_target_that_leaves_the_table_is_asked_no_more_and_is_not_sick() {
 #[tokio::test]
 async fn questions_under_way_are_bounded() {
     const TARGETS: usize = MAX_AT_ONCE + 20;
-    let mut checks = HealthChecks::new();
+    let mut checks = HealthChecks::default();
     let mut patients = Vec::new();
     for number in 0..TARGETS {
         let patient = Patient::new(number as u64, Protocol::Http1).await;

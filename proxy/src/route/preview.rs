@@ -43,6 +43,11 @@ impl Preview {
         &self.header
     }
 
+    /// Whether who knows the secret of one knows that of the other.
+    pub(super) fn has_secret_of(&self, other: &Self) -> bool {
+        self.header == other.header && self.digest == other.digest
+    }
+
     /// What is shown.
     pub(super) fn pool(&self) -> &Arc<Pool> {
         &self.pool

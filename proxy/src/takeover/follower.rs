@@ -5,9 +5,11 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use cutover_wire::proxy::{self, Call, Cut, Drained, Reply, Request, VERSION};
+use cutover_wire::proxy::{self, Call, Cut, Drained, Refusal, Reply, Request, VERSION};
 use cutover_wire::table::Table;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -52,12 +54,25 @@ pub(crate) enum FollowerError {
 #[derive(Debug, Clone)]
 pub(crate) struct Follower {
     socket: PathBuf,
+    /// Whether it did not follow the last table in time.
+    late: Arc<AtomicBool>,
 }
 
 impl Follower {
     /// The instance that listens at `socket`.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        let late = Arc::default();
+        Self { socket, late }
+    }
+
+    /// Whether it did not follow the last table in time.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Relaxed)
+    }
+
+    /// Whether it did not follow a table in time.
+    pub(super) fn set_late(&self, late: bool) {
+        self.late.store(late, Relaxed);
     }
 
     /// Where it listens.
@@ -81,6 +96,12 @@ impl Follower {
         match self.ask(Request::Follow { table }, limit).await? {
             Asked::Gone => Ok(Asked::Gone),
             Asked::Done(Reply::Applied { .. }) => Ok(Asked::Done(())),
+            // It was late, and follows a later one meanwhile.
+            Asked::Done(Reply::Refused(Refusal::Generation { actual, expected }))
+                if actual > expected =>
+            {
+                Ok(Asked::Done(()))
+            }
             Asked::Done(_) => Err(FollowerError::Refused(self.socket.clone())),
         }
     }
@@ -99,7 +120,12 @@ impl Follower {
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             cut,
         };
-        let limit = deadline.saturating_add(FRAME_DEADLINE);
+        // One that is stuck is not expected to tell.
+        let spare = match self.is_late() {
+            true => Duration::ZERO,
+            false => FRAME_DEADLINE,
+        };
+        let limit = deadline.saturating_add(spare);
         match self.ask(request, limit).await? {
             Asked::Gone => Ok(Drained::default()),
             Asked::Done(Reply::Drained(left)) => Ok(left),

@@ -151,7 +151,7 @@ impl Offer {
         let Some(loan) = self.board.lend().await else {
             return Ok(Err("another instance is doing it already".to_owned()));
         };
-        if loan.followers().len() >= MAX_FOLLOWERS {
+        if loan.followers().sockets().len() >= MAX_FOLLOWERS {
             return Ok(Err(format!(
                 "{MAX_FOLLOWERS} instances before it still finish their requests"
             )));
@@ -193,7 +193,7 @@ impl Offer {
         name: &SecondName,
     ) -> Result<(), TalkError> {
         let mut followers = vec![name.path.clone()];
-        followers.extend(loan.followers().iter().map(|f| f.socket().clone()));
+        followers.extend(loan.followers().sockets());
         let told = HandOver {
             instance: self.board.instance().to_owned(),
             program: env!("CARGO_PKG_VERSION").to_owned(),
@@ -204,6 +204,7 @@ impl Offer {
                 .map(|(door, _)| door.clone())
                 .collect(),
             followers,
+            open: loan.open(),
         };
         let frame = encode(&Reply::HandOver(told))?;
         let secrets = Secrets::default();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use cutover_wire::table::{Affinity, Client as Known, Moves};
 
 use crate::common::{Client, Proxy, split, two_releases};
+use crate::upgrade::successor;
 
 /// The weights of a canary that goes well.
 const STEPS: [u16; 4] = [500, 2_500, 5_000, 10_000];
@@ -200,4 +201,19 @@ fn a_cookie_that_names_a_release_without_users_opens_nothing() {
         assert_eq!(answer.text(), "v1");
     }
     assert_eq!(v2.requests(), 0);
+}
+
+#[test]
+fn sessions_stay_at_the_old_release_over_a_take_over_unless_it_was_drained() {
+    let (first, _) = two_releases(&[]);
+    first.change_shop(|shop| shop.affinity = by_cookie(Moves::NewSessions));
+    let mut old = Visitor::default();
+    assert_eq!(old.visit(&mut first.client()), "v1");
+    raise(&first, 10_000, by_cookie(Moves::NewSessions));
+    let second = successor(&first, &[]);
+    let mut client = Client::connect(first.address);
+    assert_eq!(old.visit(&mut client), "v1");
+    second.drain(&["v1-0"], Duration::from_secs(5));
+    let _third = successor(&second, &[]);
+    assert_eq!(old.visit(&mut Client::connect(first.address)), "v2");
 }

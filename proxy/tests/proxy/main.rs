@@ -33,6 +33,8 @@ mod park;
 #[cfg(test)]
 mod process;
 #[cfg(test)]
+mod rebinding;
+#[cfg(test)]
 mod refusals;
 #[cfg(test)]
 mod retries;

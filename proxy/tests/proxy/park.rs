@@ -352,3 +352,24 @@ fn what_needs_no_target_of_users_does_not_wait() {
     assert!(answer.text().contains("maintenance"));
     assert_eq!(parked(&proxy), ParkStatistics::default());
 }
+
+#[test]
+fn who_waits_when_the_process_ends_is_told_to_come_again() {
+    let (mut proxy, [v1, v2]) = two_releases(&["--grace", "2s"]);
+    park(&proxy, PARK);
+    let mut waiting: Vec<Client> = (0..5).map(|_| asking(&proxy, "/")).collect();
+    waits(&proxy, 5);
+    proxy.signal("TERM");
+    for client in &mut waiting {
+        let answer = client.read().unwrap();
+        assert_eq!(answer.status(), 503, "{}", answer.text());
+        assert_eq!(answer.field("retry-after"), Some("30"));
+        assert_eq!(answer.field("connection"), Some("close"));
+    }
+    until("the process ends by itself", || {
+        let ended = proxy.child.try_wait().unwrap();
+        ended.is_some_and(|status| status.success())
+    });
+    assert!(proxy.log().contains("every request was finished"));
+    assert_eq!((v1.requests(), v2.requests()), (0, 0));
+}

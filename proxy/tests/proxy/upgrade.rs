@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cutover_wire::proxy::{Call, Refusal, Reply, Request, Status, VERSION, encode};
 
@@ -657,4 +657,50 @@ fn a_signal_shortens_the_drain_to_the_grace() {
     ends(&mut old);
     assert!(waiting.is_ended());
     assert_eq!(new.client().get("/").unwrap().text(), "v1");
+}
+
+#[test]
+fn an_instance_before_that_is_stuck_holds_up_one_table_and_no_question() {
+    let old = Proxy::start(&[]);
+    let (slow, release) = held();
+    let v2 = Backend::named("v2");
+    let addresses = [[slow.address], [v2.address]];
+    let pools: [(&str, &[SocketAddr]); 2] = [("v1", &addresses[0]), ("v2", &addresses[1])];
+    old.apply(shop("v1", &pools));
+    let mut client = old.client();
+    client.send("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n");
+    until("the old instance has a request", || {
+        old.statistics("v1").requests_open == 1
+    });
+    let new = successor(&old, &[]);
+    old.signal("STOP");
+    let swap = |serving: &str| {
+        let began = Instant::now();
+        new.apply(shop(serving, &pools));
+        began.elapsed()
+    };
+    let (stuck, asked) = thread::scope(|scope| {
+        let applied = scope.spawn(|| swap("v2"));
+        until("the table is routed by", || {
+            Client::connect(old.address).get("/").unwrap().text() == "v2"
+        });
+        let began = Instant::now();
+        status(&new);
+        new.counts();
+        let asked = began.elapsed();
+        assert!(!applied.is_finished(), "it waited for nobody");
+        (applied.join().unwrap(), asked)
+    });
+    assert!(stuck > asked && asked < Duration::from_secs(1), "{asked:?}");
+    // It is known to be stuck by now.
+    assert!(swap("v1") < stuck / 2, "{stuck:?}");
+    // What it holds is not known, so it is not empty.
+    let left = new.drain(&["v2-0"], Duration::from_millis(100));
+    assert!(!left.is_empty());
+    old.signal("CONT");
+    release.send(()).unwrap();
+    assert_eq!(client.read().unwrap().text(), "v1");
+    until("it has ended, and nothing is left", || {
+        new.drain(&["v2-0"], DEADLINE).is_empty()
+    });
 }
