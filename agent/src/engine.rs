@@ -13,6 +13,7 @@
 
 mod able;
 mod accept;
+mod counting;
 mod deploying;
 mod gate;
 mod hook;
@@ -23,6 +24,7 @@ mod observe;
 mod retire;
 mod route;
 mod shift;
+mod side;
 mod steps;
 mod tell;
 mod watch;
@@ -146,6 +148,8 @@ struct Deploy {
     /// Lives in memory only: a deploy that goes on after a restart pulls with
     /// what the host itself knows.
     registry: Option<RegistryCredentials>,
+    /// What its watches pass on; it lives in memory only, too.
+    compared: counting::Memory,
 }
 
 impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {

@@ -81,7 +81,7 @@ fn step_finished(
 
 /// While requests are split, the release that had them all serves still: it is
 /// the one to go back to.
-fn shifted(releases: &mut Releases, to: &Traffic) {
+pub fn shifted(releases: &mut Releases, to: &Traffic) {
     releases.traffic = to.clone();
     let reached = to.releases();
     match to.sole() {

@@ -141,6 +141,17 @@ impl Traffic {
         }
     }
 
+    /// Whether the same releases have the same shares, whichever their containers.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let weights = |all: &Self| -> Vec<_> {
+            let shares = all.shares.iter();
+            shares
+                .map(|(release, share)| (*release, share.weight))
+                .collect()
+        };
+        self.chosen == other.chosen && weights(self) == weights(other)
+    }
+
     /// Whether the weights are whole: they sum to all, or there is none.
     pub fn is_whole(&self) -> bool {
         let sum: u32 = self

@@ -6,7 +6,7 @@ use cutover_plan::spec::AppSpec;
 
 /// The abilities that this agent and its proxy have. What is not here is
 /// refused at the call, and never begun.
-pub const ABILITIES: &[Ability] = &[];
+pub const ABILITIES: &[Ability] = &Ability::ALL;
 
 /// What a deploy of the app would need and this agent lacks, as a sentence and
 /// a hint; none where it lacks nothing.

@@ -22,7 +22,7 @@ use cutover_plan::state::{DeployState, Phase};
 use cutover_wire::request::{Change, DeployRequest};
 use jiff::Timestamp;
 
-use super::{Course, Deploy, Engine, EngineError, able, tell, window};
+use super::{Course, Deploy, Engine, EngineError, able, counting, tell, window};
 use crate::containers::Containers;
 use crate::desk::{CallId, Refusal};
 use crate::journal::{Acceptance, DeployRecord, Record};
@@ -80,6 +80,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             image,
             window_override,
             registry: None,
+            compared: counting::Memory::default(),
         })
     }
 
@@ -129,6 +130,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             image,
             window_override,
             registry: request.registry,
+            compared: counting::Memory::default(),
         };
         let messages = tell::messages(&self.spec, &deploy, &event, now);
         let record = &self.drivers.record;

@@ -131,6 +131,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             deploy: deploy.id.clone(),
             registry: deploy.registry.clone(),
             progress,
+            compared: Arc::clone(&deploy.compared),
             trouble: Mutex::new(None),
         };
         let running = deploy.state.running;

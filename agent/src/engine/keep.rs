@@ -2,12 +2,14 @@
 //! was started anew has another address, a proxy that lost its table has none,
 //! a changed configuration has other domains.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_plan::id::{AppName, ReleaseNumber};
+use cutover_plan::id::AppName;
+use cutover_wire::table::Route;
 
-use super::route::{self, Put};
+use super::route::{self, Parts, Put};
 use super::{Engine, Lease, Look};
 use crate::containers::Containers;
 use crate::journal::Record;
@@ -46,10 +48,10 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     pub(super) fn keep(&self) -> impl Future<Output = Result<(), String>> + Send + use<C, T, R> {
         let (look, lease) = (self.look(), Arc::clone(&self.lease));
         async move {
-            let Some(serving) = look.releases.serving else {
+            if look.releases.serving.is_none() {
                 return Ok(());
-            };
-            let mended = tokio::time::timeout(PATIENCE, look.mend(&lease, serving));
+            }
+            let mended = tokio::time::timeout(PATIENCE, look.mend(&lease));
             let late = |_| Err("the engine or the proxy does not answer".to_owned());
             mended.await.unwrap_or_else(late)
         }
@@ -57,24 +59,37 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 }
 
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
-    async fn mend(&self, lease: &Lease, serving: ReleaseNumber) -> Result<(), String> {
+    async fn mend(&self, lease: &Lease) -> Result<(), String> {
         let app = &self.app;
         let listed = self.drivers.containers.list(app).await;
         let containers = listed.map_err(|error| error.reason)?;
-        let spec = &self.spec;
-        if route::route(spec, &containers, serving, None).is_none() {
+        let (spec, to) = (&self.spec, &self.releases.traffic);
+        let nobody = BTreeSet::new();
+        let parts = Parts {
+            spec,
+            containers: &containers,
+            to,
+            beside: &nobody,
+        };
+        if let Err(release) = parts.route(None) {
             // The old addresses may answer again at any time, so they stay.
             return Err(format!(
-                "no container of {serving} runs, which should serve"
+                "no container of {release} runs, which should serve"
             ));
         }
-        let change = |now: Option<&cutover_wire::table::Route>| {
-            let beside = |release: &ReleaseNumber| {
-                let named = now.is_some_and(|now| now.pools.contains_key(&release.to_string()));
-                *release != serving && named
+        let change = |now: Option<&Route>| {
+            // A deploy that holds requests says itself when they go on, and to whom.
+            if let Some(held) = now.filter(|now| now.park.is_some()) {
+                return Some(held.clone());
+            }
+            let named = now.iter().flat_map(|now| now.pools.keys());
+            let named = named.filter_map(|pool| route::number(pool));
+            let beside = named.filter(|one| !to.reaches(*one)).collect();
+            let parts = Parts {
+                beside: &beside,
+                ..parts
             };
-            let mut others = containers.iter().map(|container| container.release);
-            route::route(spec, &containers, serving, others.find(beside))
+            parts.route(now).unwrap_or_else(|_| now.cloned())
         };
         match route::put(lease, &*self.drivers.traffic, change).await {
             Ok(Put::Unchanged(_)) => Ok(()),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cutover_plan::event::{Failure, FailureClass};
+use cutover_plan::history;
 use cutover_plan::id::ReleaseNumber;
 use cutover_plan::observed::{Condition, Observed, ObservedContainer};
 use cutover_plan::release::{KnownRelease, Release, Releases, Standing};
@@ -42,6 +43,12 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         }
         let table = self.drivers.traffic.table().await.ok();
         let traffic = table.and_then(|table| route::traffic(table.apps.get(self.app.as_str())));
+        // The table does not tell some containers of a release from all of them.
+        let known = &self.releases.traffic;
+        let traffic = traffic.map(|told| match told.is_as(known) {
+            true => known.clone(),
+            false => told,
+        });
         // What is not known stands in no plan's way: preflight looks again.
         let room = self.drivers.containers.room().await.unwrap_or_default();
         Ok(Observed {
@@ -109,19 +116,20 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         };
         let containers = self.drivers.containers.list(app).await;
         let containers = containers.map_err(failure_of)?;
-        let serving = containers
-            .iter()
-            .find(|container| route.serving.sole() == Some(&container.release.to_string()));
-        let Some(serving) = serving.map(|container| container.release) else {
+        let Some(traffic) = route::traffic(Some(route)) else {
             return Ok(());
         };
-        tracing::warn!(%app, %serving, "the journal knows of no release, but the app is live: going on from it");
-        adopt(&mut self.releases, &containers, serving);
+        let runs = |release: &ReleaseNumber| containers.iter().any(|one| one.release == *release);
+        if traffic.releases().is_empty() || !traffic.releases().iter().all(runs) {
+            return Ok(());
+        }
+        tracing::warn!(%app, %traffic, "the journal knows of no release, but the app is live: going on from it");
+        adopt(&mut self.releases, &containers, traffic);
         Ok(())
     }
 }
 
-fn adopt(releases: &mut Releases, containers: &[Container], serving: ReleaseNumber) {
+fn adopt(releases: &mut Releases, containers: &[Container], traffic: Shares) {
     for container in containers {
         let number = container.release;
         releases
@@ -139,8 +147,7 @@ fn adopt(releases: &mut Releases, containers: &[Container], serving: ReleaseNumb
             });
         releases.last = releases.last.max(Some(number));
     }
-    releases.serving = Some(serving);
-    releases.traffic = Shares::all_to(serving);
+    history::shifted(releases, &traffic);
 }
 
 /// The host that health questions and front-door probes ask for.

@@ -12,7 +12,7 @@ use cutover_plan::state::DeployState;
 use cutover_wire::request::Source;
 use jiff::Timestamp;
 
-use super::{Deploy, Engine, EngineError};
+use super::{Deploy, Engine, EngineError, counting};
 use crate::containers::Containers;
 use crate::journal::Record;
 use crate::traffic::Traffic;
@@ -75,6 +75,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             image: None,
             window_override: None,
             registry: None,
+            compared: counting::Memory::default(),
         })
     }
 }

@@ -1,16 +1,17 @@
-//! Moving users from one release to another, and stopping what they left.
+//! Dividing users among releases, and stopping what they left.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use cutover_plan::ability::Ability;
 use cutover_plan::event::{Failure, FailureClass, Finding};
 use cutover_plan::id::{ReleaseNumber, Replica};
 use cutover_plan::traffic::{Replicas, Traffic as Shares};
 use cutover_wire::table::{Route, Split};
 
-use super::route;
-use super::steps::{FIRST_PAUSE, Steps, beyond};
+use super::route::{self, Parts};
+use super::side;
+use super::steps::{FIRST_PAUSE, Steps};
 use crate::containers::{Container, Containers};
 use crate::traffic::Traffic;
 
@@ -18,7 +19,7 @@ use crate::traffic::Traffic;
 const BACK_PATIENCE: Duration = Duration::from_secs(5);
 
 impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
-    /// Sends new requests to `to`. On the way back users are on a bad release,
+    /// Divides new requests by `to`. On the way back users are on a bad release,
     /// so whatever refuses is asked again until the deadline, and where the
     /// engine does not say what runs, the addresses in force are taken.
     pub(super) async fn shift(
@@ -27,25 +28,20 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         from: &Shares,
         back: bool,
     ) -> Result<Finding, Failure> {
-        let sole = match to.sole() {
-            // The table has one pool that gets requests, with all of its containers.
-            Some(sole) if *to == Shares::all_to(sole) => Some(sole),
-            None if *to == Shares::none() => None,
-            Some(_) | None => return Err(beyond(Ability::Weights)),
-        };
-        let left = from.releases().into_iter().find(|one| Some(*one) != sole);
+        let left: BTreeSet<_> = from.releases();
+        let left: BTreeSet<_> = left.difference(&to.releases()).copied().collect();
         if !back {
-            return self.try_shift(sole, left).await;
+            return self.try_shift(to, &left).await;
         }
         let mut pause = FIRST_PAUSE;
         loop {
-            let tried = tokio::time::timeout(BACK_PATIENCE, self.try_shift(sole, left)).await;
+            let tried = tokio::time::timeout(BACK_PATIENCE, self.try_shift(to, &left)).await;
             let trouble = match tried {
                 Ok(Ok(finding)) => return Ok(finding),
                 Ok(Err(failure)) => failure.reason,
                 Err(_) => "the engine or the proxy does not answer".to_owned(),
             };
-            if let Some(to) = sole
+            if let Some(to) = to.sole()
                 && let Ok(Some(finding)) =
                     tokio::time::timeout(BACK_PATIENCE, self.shift_to_known(to)).await
             {
@@ -62,6 +58,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             let mut route = now?.clone();
             if route.pools.contains_key(&pool) {
                 route.serving = Split::all_to(&pool);
+                route.rules.clear();
+                route.park = None;
             }
             Some(route)
         };
@@ -76,30 +74,43 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         (route.serving.sole() == Some(&pool)).then_some(Finding::Note { text })
     }
 
-    /// Sends new requests to `to`, and proves that it runs first.
+    /// Divides new requests by `to`, and proves that each of these releases runs first.
     async fn try_shift(
         &self,
-        to: Option<ReleaseNumber>,
-        from: Option<ReleaseNumber>,
+        to: &Shares,
+        beside: &BTreeSet<ReleaseNumber>,
     ) -> Result<Finding, Failure> {
-        let wanted = match to {
-            None => None,
-            Some(to) => {
-                let containers = self.containers().await?;
-                let Some(route) = route::route(&self.spec, &containers, to, from) else {
-                    let reason = format!("{to} has no running container to send requests to");
-                    let log = self.log_of(&containers, to).await;
-                    return Err(Failure::new(FailureClass::Release, reason).log(log));
-                };
-                Some(route)
-            }
+        let containers = match to.releases().is_empty() {
+            true => Vec::new(),
+            false => self.containers().await?,
         };
+        let parts = Parts {
+            spec: &self.spec,
+            containers: &containers,
+            to,
+            beside,
+        };
+        if let Err(release) = parts.route(None) {
+            let reason = format!("{release} has no running container to send requests to");
+            let log = self.log_of(&containers, release).await;
+            return Err(Failure::new(FailureClass::Release, reason).log(log));
+        }
+        let text = self
+            .change_route(|now| parts.route(now).unwrap_or_else(|_| now.cloned()))
+            .await?;
+        Ok(Finding::Note { text })
+    }
+
+    /// Changes the app's part of the table; tells which one is in force.
+    pub(super) async fn change_route(
+        &self,
+        change: impl Fn(Option<&Route>) -> Option<Route>,
+    ) -> Result<String, Failure> {
         let traffic = &*self.drivers.traffic;
         let put = self
-            .ask_traffic(|| route::put(&self.lease, traffic, |_| wanted.clone()))
+            .ask_traffic(|| route::put(&self.lease, traffic, &change))
             .await?;
-        let text = format!("routing table {}", put.generation());
-        Ok(Finding::Note { text })
+        Ok(format!("routing table {}", put.generation()))
     }
 
     /// Stops containers. They must not serve: that is looked up in the proxy,
@@ -114,7 +125,11 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let serves = AtomicBool::new(false);
         let without = |now: Option<&Route>| {
             let mut route = now?.clone();
+            // Whoever holds all requests sends none; the next shift lists what runs.
             let served = route.is_served_by(&pool);
+            if served && route.park.is_some() {
+                return Some(route);
+            }
             if let Some(left) = route.pools.get_mut(&pool) {
                 let before = left.targets.len();
                 left.targets.retain(|target| !names(replicas, &target.id));
@@ -124,13 +139,12 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 }
                 if left.targets.is_empty() {
                     route.pools.remove(&pool);
+                    side::forget(&mut route, &pool);
                 }
             }
             Some(route)
         };
-        let traffic = &*self.drivers.traffic;
-        self.ask_traffic(|| route::put(&self.lease, traffic, without))
-            .await?;
+        self.change_route(without).await?;
         if serves.into_inner() {
             let reason = format!("{release} was not stopped: the proxy still sends requests to it");
             return Err(Failure::new(FailureClass::Host, reason));

@@ -9,7 +9,6 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cutover_plan::ability::Ability;
 use cutover_plan::event::{Cursor, Failure, FailureClass, Finding};
 use cutover_plan::id::{DeployId, Digest, ImageReference, ReleaseNumber, Replica, Slot};
 use cutover_plan::plan::Plan;
@@ -21,6 +20,7 @@ use cutover_plan::traffic::Replicas;
 use cutover_wire::request::RegistryCredentials;
 use jiff::Timestamp;
 
+use super::counting::Memory;
 use super::deploying::RESUMED_AT_LEAST;
 use super::{Drivers, Lease, Progress};
 use crate::containers::{
@@ -57,6 +57,8 @@ pub(super) struct Steps<C, T, R> {
     pub(super) deploy: DeployId,
     pub(super) registry: Option<RegistryCredentials>,
     pub(super) progress: Progress,
+    /// What the watches of the deploy pass on.
+    pub(super) compared: Memory,
     pub(super) trouble: Mutex<Option<String>>,
 }
 
@@ -143,16 +145,19 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 replicas,
                 deadline,
             } => self.drain(*release, replicas, *deadline).await,
-            Step::Standby { keep, .. } => Ok(self.standby(*keep)),
+            Step::Standby { keep, .. } => {
+                self.stand_by().await?;
+                Ok(self.standby(*keep))
+            }
             Step::Retire {
                 release,
                 replicas,
                 grace,
             } => self.retire(*release, replicas, *grace).await,
             Step::Prune { keep } => self.prune(keep).await,
-            Step::Preview { .. } => Err(beyond(Ability::Preview)),
-            Step::Mirror { .. } => Err(beyond(Ability::Mirror)),
-            Step::Park { .. } => Err(beyond(Ability::Park)),
+            Step::Preview { release } => self.preview(*release).await,
+            Step::Mirror { to } => self.mirror(to.as_ref()).await,
+            Step::Park { requests, deadline } => self.park(*requests, *deadline).await,
             Step::Hook { .. } => self.hook(step, running).await,
             // What bides is not done here.
             Step::Watch { .. } | Step::Approve { .. } => Ok(Finding::Done),
@@ -227,8 +232,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         Ok(Finding::Note { text })
     }
 
-    /// The release is where it should be already: beside the serving one,
-    /// running, without new requests. The journal remembers it, and until when.
+    /// The journal remembers what stands by, and until when.
     fn standby(&self, keep: Option<Duration>) -> Finding {
         let Some(keep) = keep else {
             return Finding::Done;
@@ -396,12 +400,6 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         // A clock that was set back must not give a negative time.
         Duration::try_from(since).unwrap_or(Duration::ZERO)
     }
-}
-
-/// What no plan that was begun here asks for: such an app is refused at the call.
-pub(super) fn beyond(ability: Ability) -> Failure {
-    let reason = format!("this agent cannot do it: {ability}");
-    Failure::new(FailureClass::Host, reason).hint("update the agent, or change the app's file")
 }
 
 pub(super) fn failure_of(error: ContainerError) -> Failure {

@@ -4,14 +4,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use cutover_plan::event::{Failure, FailureClass, Finding};
+use cutover_plan::event::{Cursor, Failure, FailureClass, Finding};
 use cutover_plan::id::ReleaseNumber;
+use cutover_plan::plan::{Kind, PlannedStep};
 use cutover_plan::state::Running;
-use cutover_plan::step::{HealthCheck, WatchRule, WithoutVerdict};
-use cutover_plan::verdict::{self, Evidence, Verdict};
-use cutover_wire::statistics::{PoolStatistics, Statistics};
+use cutover_plan::step::{HealthCheck, SeenBy, Step, WatchRule, WithoutVerdict};
+use cutover_plan::verdict::{Evidence, Verdict};
 use tokio::time::Instant;
 
+use super::counting::Judge;
 use super::observe::host_of;
 use super::steps::{Done, Steps, casualty};
 use crate::containers::{Container, Containers, HealthAnswer};
@@ -36,13 +37,24 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         rule: &WatchRule,
         running: Option<Running>,
     ) -> Result<Done, Failure> {
-        let spent = self.since(running);
-        let begun = Instant::now();
-        self.front_door(release, check).await?;
-        // A pool counts from its first request. A release that served before
-        // brings counts of its own, which are left out; after a restart those
-        // of the watch so far are left out with them: less data, never other.
-        let mut counting = Counting::new(release, self.is_rollback());
+        self.front_door(release, check, rule).await?;
+        let begins = !self.was_judged(running);
+        let mut judge = Judge::new(release, rule, begins, &self.compared);
+        let ended = self.look_on(&mut judge, release, check, rule, running);
+        let ended = ended.await;
+        judge.remember(&self.compared);
+        ended
+    }
+
+    async fn look_on(
+        &self,
+        judge: &mut Judge,
+        release: ReleaseNumber,
+        check: &HealthCheck,
+        rule: &WatchRule,
+        running: Option<Running>,
+    ) -> Result<Done, Failure> {
+        let (spent, begun) = (self.since(running), Instant::now());
         let mut evidence = Evidence::default();
         let mut patients = Patients::default();
         let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
@@ -70,14 +82,16 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 patients.visit(self, release, &of_release, check).await;
                 patients.tell(&mut evidence);
             }
-            match self.drivers.traffic.statistics().await {
-                Ok(statistics) => {
-                    counting.take(self.lease.app().as_str(), &statistics);
+            let statistics = match self.drivers.traffic.statistics().await {
+                Ok(statistics) => Some(statistics),
+                Err(error) => {
+                    evidence.blind = Some(error.to_string());
+                    None
                 }
-                Err(error) => evidence.blind = Some(error.to_string()),
-            }
-            counting.tell(rule.max_latency_p99, &mut evidence);
-            match verdict::judge(rule, spent + begun.elapsed(), &evidence) {
+            };
+            let (app, bound) = (self.lease.app().as_str(), rule.max_latency_p99);
+            judge.look(app, statistics.as_ref(), bound, &mut evidence);
+            match judge.judge(rule, spent + begun.elapsed(), &evidence) {
                 None => {}
                 Some(Verdict::Bad { because, .. }) => {
                     let log = self.log_of(&containers, release).await;
@@ -104,13 +118,35 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         }
     }
 
-    fn is_rollback(&self) -> bool {
-        let kind = self.plan.as_ref().map(|plan| plan.kind);
-        kind == Some(cutover_plan::plan::Kind::Rollback)
+    /// Whether requests of the release were judged before, or it served before:
+    /// their counts are left out. After a restart those of the watch so far are
+    /// left out with them: less data, never other.
+    fn was_judged(&self, running: Option<Running>) -> bool {
+        let Some(plan) = &self.plan else {
+            return true;
+        };
+        let watched = |planned: &PlannedStep| matches!(planned.step, Step::Watch { .. });
+        let before = match running.map(|running| running.at) {
+            Some(Cursor::Forward(at)) => plan.steps.iter().take(at).any(watched),
+            Some(Cursor::Back(_)) | None => true,
+        };
+        before || plan.kind == Kind::Rollback
     }
 
-    /// Knocks as a user would, until the release answers.
-    async fn front_door(&self, release: ReleaseNumber, check: &HealthCheck) -> Result<(), Failure> {
+    /// Knocks as a user would, until the release answers; where users are at two,
+    /// either, and where the release has none, the old one.
+    async fn front_door(
+        &self,
+        release: ReleaseNumber,
+        check: &HealthCheck,
+        rule: &WatchRule,
+    ) -> Result<(), Failure> {
+        let mut meant = vec![release];
+        if let Some(beside) = rule.beside {
+            meant.retain(|_| beside.seen_by == SeenBy::Users);
+            meant.push(beside.old);
+        }
+        let names: Vec<_> = meant.iter().map(ReleaseNumber::to_string).collect();
         let begun = Instant::now();
         let mut pause = Duration::from_millis(20);
         loop {
@@ -126,7 +162,9 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 .knock(door, host_of(&self.spec), path)
                 .await;
             let answer = match knock {
-                Ok(knock) if knock.pool.as_deref() == Some(&release.to_string()) => return Ok(()),
+                Ok(knock) if knock.pool.as_ref().is_some_and(|pool| names.contains(pool)) => {
+                    return Ok(());
+                }
                 Ok(knock) => match knock.pool {
                     Some(pool) => format!("{pool} answered"),
                     None => format!("no release answered, but status {}", knock.status),
@@ -135,7 +173,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             };
             if begun.elapsed() > DOOR_PATIENCE {
                 let reason = format!(
-                    "a request through the front door {door} did not reach {release}: {answer}"
+                    "a request through the front door {door} did not reach {}: {answer}",
+                    names.join(" or ")
                 );
                 return Err(Failure::new(FailureClass::Host, reason));
             }
@@ -210,90 +249,9 @@ impl Patients {
     }
 }
 
-/// Adds up the counts of a release's pool, over restarts of the proxy, whose
-/// counts begin at zero.
-struct Counting {
-    pool: String,
-    leave_out_the_past: bool,
-    last: Option<(String, PoolStatistics)>,
-    sum: PoolStatistics,
-}
-
-impl Counting {
-    fn new(release: ReleaseNumber, leave_out_the_past: bool) -> Self {
-        Self {
-            pool: release.to_string(),
-            leave_out_the_past,
-            last: None,
-            sum: PoolStatistics::default(),
-        }
-    }
-
-    fn take(&mut self, app: &str, statistics: &Statistics) {
-        let pools = statistics.apps.get(app);
-        let now = pools
-            .and_then(|pools| pools.get(&self.pool))
-            .cloned()
-            .unwrap_or_default();
-        let new = match &self.last {
-            None if self.leave_out_the_past => PoolStatistics::default(),
-            Some((instance, last)) if *instance == statistics.instance => now.since(last),
-            _ => now.clone(),
-        };
-        self.sum.merge(&new);
-        self.last = Some((statistics.instance.clone(), now));
-    }
-
-    fn tell(&self, bound: Option<Duration>, evidence: &mut Evidence) {
-        evidence.requests = self.sum.finished();
-        evidence.errors = self.sum.server_errors + self.sum.failed;
-        let micros = |bound: Duration| u64::try_from(bound.as_micros()).unwrap_or(u64::MAX);
-        evidence.slow = bound.map_or(0, |bound| self.sum.latency.above(micros(bound)));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn told(instance: &str, succeeded: u64, failed: u64) -> Statistics {
-        let pool = PoolStatistics {
-            succeeded,
-            failed,
-            ..PoolStatistics::default()
-        };
-        let pools = BTreeMap::from([("v2".to_owned(), pool)]);
-        Statistics {
-            instance: instance.to_owned(),
-            apps: BTreeMap::from([("shop".to_owned(), pools)]),
-            ..Statistics::default()
-        }
-    }
-
-    fn check(leave_out: bool, takes: &[Statistics], expected: (u64, u64)) {
-        let mut counting = Counting::new(ReleaseNumber(2), leave_out);
-        takes
-            .iter()
-            .for_each(|statistics| counting.take("shop", statistics));
-        let mut evidence = Evidence::default();
-        counting.tell(None, &mut evidence);
-        assert_eq!((evidence.requests, evidence.errors), expected);
-    }
-
-    #[test]
-    fn counts_go_on_over_a_restart_of_the_proxy() {
-        check(
-            false,
-            &[told("a", 10, 1), told("a", 30, 1), told("b", 5, 2)],
-            (38, 3),
-        );
-    }
-
-    #[test]
-    fn the_past_of_a_release_that_comes_back_is_left_out() {
-        check(true, &[told("a", 1000, 9), told("a", 1010, 9)], (10, 0));
-        check(false, &[told("a", 1000, 9), told("a", 1010, 9)], (1019, 9));
-    }
 
     #[test]
     fn the_front_door_is_knocked_at_where_the_route_is() {

@@ -19,6 +19,8 @@ struct Lane {
     failed: AtomicU64,
     same_status: AtomicU64,
     other_status: AtomicU64,
+    server_errors: AtomicU64,
+    primary_server_errors: AtomicU64,
     same_body: AtomicU64,
     other_body: AtomicU64,
     latency: Box<[AtomicU64]>,
@@ -39,6 +41,8 @@ impl Lane {
             failed: AtomicU64::new(0),
             same_status: AtomicU64::new(0),
             other_status: AtomicU64::new(0),
+            server_errors: AtomicU64::new(0),
+            primary_server_errors: AtomicU64::new(0),
             same_body: AtomicU64::new(0),
             other_body: AtomicU64::new(0),
             latency: buckets(),
@@ -107,6 +111,12 @@ impl Comparison {
         } else {
             &lane.other_status
         });
+        if copy.is_server_error() {
+            add_one(&lane.server_errors);
+        }
+        if primary.is_server_error() {
+            add_one(&lane.primary_server_errors);
+        }
         let bucket = |micros| usize::from(Histogram::bucket_of(micros));
         add_one(&lane.primary_latency[bucket(primary_micros)]);
         add_one(&lane.latency[bucket(copy_micros)]);
@@ -133,6 +143,8 @@ impl Comparison {
             sum.failed += lane.failed.load(Relaxed);
             sum.same_status += lane.same_status.load(Relaxed);
             sum.other_status += lane.other_status.load(Relaxed);
+            sum.server_errors += lane.server_errors.load(Relaxed);
+            sum.primary_server_errors += lane.primary_server_errors.load(Relaxed);
             sum.same_body += lane.same_body.load(Relaxed);
             sum.other_body += lane.other_body.load(Relaxed);
             sum.latency_micros += lane.latency_micros.load(Relaxed);

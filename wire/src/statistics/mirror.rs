@@ -24,6 +24,12 @@ pub struct MirrorStatistics {
     /// Copies whose answer had another status.
     #[serde(skip_serializing_if = "is_default")]
     pub other_status: u64,
+    /// Copies whose answer had a status of 500 or above.
+    #[serde(skip_serializing_if = "is_default")]
+    pub server_errors: u64,
+    /// The same of the requests that they are copies of.
+    #[serde(skip_serializing_if = "is_default")]
+    pub primary_server_errors: u64,
     /// Copies whose answer had the body of the request's, where bodies are compared.
     #[serde(skip_serializing_if = "is_default")]
     pub same_body: u64,
@@ -72,13 +78,15 @@ impl MirrorStatistics {
         difference
     }
 
-    fn totals(&mut self) -> [&mut u64; 9] {
+    fn totals(&mut self) -> [&mut u64; 11] {
         [
             &mut self.copied,
             &mut self.dropped,
             &mut self.failed,
             &mut self.same_status,
             &mut self.other_status,
+            &mut self.server_errors,
+            &mut self.primary_server_errors,
             &mut self.same_body,
             &mut self.other_body,
             &mut self.latency_micros,
