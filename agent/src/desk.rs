@@ -11,7 +11,7 @@ use std::sync::Arc;
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::spec::AppSpec;
 use cutover_wire::agent::{AppView, DeployView, PlanView};
-use cutover_wire::request::{Change, DeployRequest};
+use cutover_wire::request::{Change, Decision, DeployRequest};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::journal::Journal;
@@ -63,6 +63,17 @@ pub enum Command {
         /// Answered once it is durable.
         reply: oneshot::Sender<Result<(), Refusal>>,
     },
+    /// Hear what a person says to a deploy that waits or bides its time.
+    Decide {
+        /// Which one.
+        deploy: DeployId,
+        /// What is said.
+        decision: Decision,
+        /// Who says it.
+        by: String,
+        /// Answered once it is durable.
+        reply: oneshot::Sender<Result<(), Refusal>>,
+    },
     /// Make a plan and do nothing.
     Plan {
         /// What would be wanted.
@@ -109,6 +120,25 @@ impl Desk {
         };
         self.ask(&record.app, |reply| Command::Abort { deploy, by, reply })
             .await?
+    }
+
+    /// Says something to a deploy that waits or bides its time.
+    pub async fn decide(
+        &self,
+        deploy: DeployId,
+        decision: Decision,
+        by: String,
+    ) -> Result<(), Refusal> {
+        let Some(record) = self.journal.deploy(&deploy)? else {
+            return Err(Refusal::unknown_deploy(&deploy));
+        };
+        self.ask(&record.app, |reply| Command::Decide {
+            deploy,
+            decision,
+            by,
+            reply,
+        })
+        .await?
     }
 
     /// Makes a plan and does nothing.

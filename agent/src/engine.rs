@@ -133,7 +133,7 @@ pub struct Engine<C, T, R> {
 enum Course {
     /// It goes on.
     Same,
-    /// It is on its way back, or over.
+    /// It is elsewhere: on its way back, over, or sent on.
     Turned,
 }
 
@@ -236,7 +236,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     (deploy, _) => Ok((deploy, Course::Same)),
                 };
             }
-            Command::Abort { deploy, reply, .. } => {
+            // While a deploy is under way these are heard before.
+            Command::Abort { deploy, reply, .. } | Command::Decide { deploy, reply, .. } => {
                 let refusal = match self.drivers.journal.deploy(&deploy)? {
                     Some(record) if record.app == *self.lease.app() => Refusal::over(&deploy),
                     _ => Refusal::unknown_deploy(&deploy),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use cutover_plan::id::AppName;
 use cutover_plan::spec::render_duration;
 use cutover_wire::proxy::{
-    self, Call, Drained, LENGTH_BYTES, Refusal, Reply, Request, Status, VERSION,
+    self, Call, Cut, Drained, LENGTH_BYTES, Refusal, Reply, Request, Status, VERSION,
 };
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::Table;
@@ -167,13 +167,13 @@ impl Traffic for Proxy {
         app: &AppName,
         targets: &[String],
         deadline: Duration,
+        cut: Option<Cut>,
     ) -> Result<Drained, TrafficError> {
         let request = Request::Drain {
             app: app.to_string(),
             targets: targets.to_vec(),
             deadline_ms: millis(deadline),
-            // A release that stands by keeps its streams and tunnels.
-            cut: None,
+            cut,
         };
         match self.ask(request, deadline.saturating_add(ANSWER)).await? {
             Reply::Drained(drained) => Ok(drained),

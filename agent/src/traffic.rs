@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cutover_plan::id::AppName;
-use cutover_wire::proxy::{Drained, Status};
+use cutover_wire::proxy::{Cut, Drained, Status};
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::Table;
 
@@ -28,12 +28,14 @@ pub trait Traffic: Send + Sync + 'static {
         table: &Table,
     ) -> impl Future<Output = Result<(), TrafficError>> + Send;
 
-    /// Waits until these targets hold no request, or the deadline passed.
+    /// Waits until these targets hold no request, or the deadline passed. `cut`
+    /// says when streams and tunnels are ended; none lets them be.
     fn drain(
         &self,
         app: &AppName,
         targets: &[String],
         deadline: Duration,
+        cut: Option<Cut>,
     ) -> impl Future<Output = Result<Drained, TrafficError>> + Send;
 
     /// What was counted.

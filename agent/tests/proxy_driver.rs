@@ -123,7 +123,7 @@ async fn each_question_gets_its_answer() {
     let (app, targets) = ("shop".parse().unwrap(), ["v1-0".to_owned()]);
     let drained = fake
         .driver()
-        .drain(&app, &targets, Duration::from_millis(1500))
+        .drain(&app, &targets, Duration::from_millis(1500), None)
         .await;
     assert_eq!(drained, Ok(left));
     let expected = Request::Drain {
@@ -238,7 +238,7 @@ async fn silence_ends_after_five_seconds_and_a_drains_after_its_deadline_too() {
     };
     let drain = async {
         let drained = drain_driver
-            .drain(&app, &targets, Duration::from_secs(2))
+            .drain(&app, &targets, Duration::from_secs(2), None)
             .await;
         assert_eq!(drained.map(|_| ()), unavailable("no answer within 7s"));
         begun.elapsed().as_secs()

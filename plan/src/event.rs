@@ -156,6 +156,17 @@ pub enum Cursor {
     Back(usize),
 }
 
+impl Cursor {
+    /// The place behind it.
+    #[must_use]
+    pub fn next(self) -> Self {
+        match self {
+            Self::Forward(index) => Self::Forward(index + 1),
+            Self::Back(index) => Self::Back(index + 1),
+        }
+    }
+}
+
 /// What a finished step found or did.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "found", rename_all = "snake_case")]

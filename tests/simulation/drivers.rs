@@ -18,7 +18,7 @@ use cutover_plan::id::{AppName, DeployId, Digest, ImageReference};
 use cutover_plan::release::Releases;
 use cutover_plan::spec::{AppSpec, Bytes};
 use cutover_plan::step::HealthCheck;
-use cutover_wire::proxy::{Drained, Status};
+use cutover_wire::proxy::{Cut, Drained, Status};
 use cutover_wire::request::{RegistryCredentials, Source};
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::Table;
@@ -486,6 +486,7 @@ impl Traffic for Sim {
         app: &AppName,
         targets: &[String],
         deadline: Duration,
+        _cut: Option<Cut>,
     ) -> Result<Drained, TrafficError> {
         let made = self.effect("proxy", format!("drain {app} {targets:?}"), |_| ());
         made.await.map_err(proxy_trouble)?;

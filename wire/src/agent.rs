@@ -33,6 +33,11 @@ pub fn abort_path(deploy: &DeployId) -> String {
     format!("{DEPLOYS}/{deploy}/abort")
 }
 
+/// `POST`: a signed [`crate::request::DecisionRequest`] with the decision of this name.
+pub fn decision_path(deploy: &DeployId, name: &str) -> String {
+    format!("{DEPLOYS}/{deploy}/{name}")
+}
+
 /// 202 to a deploy request: the call is durable. The same call again gets the
 /// same answer and does nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -118,6 +118,63 @@ pub struct AbortRequest {
     pub by: Option<String>,
 }
 
+/// `POST /v1/deploys/{id}/approve`, `/reject` or `/promote`: what a person says to a
+/// deploy that waits or bides its time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionRequest {
+    /// The deploy; must be the one of the path.
+    pub deploy: DeployId,
+    /// What is said; must be the word of the path.
+    pub decision: Decision,
+    /// Who says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// What a person says to a deploy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Decision {
+    /// Yes to what it waits for.
+    Approve {},
+    /// No to what it waits for: it is taken back.
+    Reject {
+        /// Why.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Do not wait for the end of the watch or the approval.
+    Promote {
+        /// Whether to go to all users at once, and not to the next step only.
+        #[serde(default)]
+        full: bool,
+    },
+}
+
+impl Decision {
+    /// The last word of its path.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Approve {} => "approve",
+            Self::Reject { .. } => "reject",
+            Self::Promote { .. } => "promote",
+        }
+    }
+}
+
+impl DecisionRequest {
+    /// The first mistake that the types do not catch, as a sentence.
+    pub fn problem(&self) -> Option<String> {
+        let why = match &self.decision {
+            Decision::Reject { why } => why.as_ref(),
+            Decision::Approve {} | Decision::Promote { .. } => None,
+        };
+        let why = why.and_then(|why| faulty("decision.reject.why", why));
+        why.or_else(|| self.by.as_ref().and_then(|by| faulty("by", by)))
+    }
+}
+
 impl DeployRequest {
     /// The first mistake that the types do not catch, as a sentence.
     pub fn problem(&self) -> Option<String> {
@@ -298,6 +355,34 @@ mod tests {
         assert!(by("a\0").unwrap().contains("control"));
     }
 
+    #[test]
+    fn a_decision_is_a_word_with_what_belongs_to_it() {
+        let check = |decision: Value, expected: &str| {
+            let request = json!({"deploy": "0".repeat(26), "decision": decision, "by": "ada"});
+            let told = match serde_json::from_value::<DecisionRequest>(request) {
+                Ok(request) => match request.problem() {
+                    Some(problem) => problem,
+                    None => format!("{} {:?}", request.decision.name(), request.decision),
+                },
+                Err(error) => error.to_string(),
+            };
+            assert!(told.contains(expected), "{told}");
+        };
+        check(json!({"approve": {}}), "approve Approve");
+        check(json!({"reject": {}}), "reject Reject { why: None }");
+        check(
+            json!({"reject": {"why": "x".repeat(501)}}),
+            "why has 501 bytes",
+        );
+        check(
+            json!({"promote": {"full": true}}),
+            "promote Promote { full: true }",
+        );
+        check(json!({"promote": {}}), "full: false");
+        check(json!({"promote": {"to": 50}}), "unknown field");
+        check(json!({"abort": {}}), "unknown variant");
+    }
+
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -320,6 +405,9 @@ mod tests {
         }
         if let Ok(abort) = serde_json::from_slice::<AbortRequest>(body) {
             abort.problem();
+        }
+        if let Ok(decision) = serde_json::from_slice::<DecisionRequest>(body) {
+            decision.problem();
         }
         let _ = serde_json::from_slice::<Query>(body);
     }

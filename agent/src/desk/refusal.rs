@@ -5,6 +5,7 @@ use cutover_plan::event::Failure;
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::windows::Closed;
 use cutover_wire::agent::Problem;
+use cutover_wire::request::Decision;
 
 use crate::journal::JournalError;
 
@@ -71,6 +72,20 @@ impl Refusal {
             }
         };
         Self::new(409, "too_late", message, hint)
+    }
+
+    pub(crate) fn not_asked(deploy: &DeployId, decision: &Decision) -> Self {
+        let (message, hint) = match decision {
+            Decision::Approve {} | Decision::Reject { .. } => (
+                format!("the deploy {deploy} waits for nobody's word"),
+                "see what it does with cutover status",
+            ),
+            Decision::Promote { .. } => (
+                format!("the deploy {deploy} is in no watch or approval that could be cut short"),
+                "a deploy is sent on while it watches or waits for a person",
+            ),
+        };
+        Self::new(409, "not_asked", message, Some(hint))
     }
 
     pub(crate) fn foreign_image(error: &CompileError) -> Self {

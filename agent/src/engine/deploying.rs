@@ -3,10 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use cutover_plan::event::{Cursor, Event, Failure, FailureClass};
+use cutover_plan::event::{Cursor, Event, Failure, FailureClass, Promotion};
 use cutover_plan::plan::Kind;
 use cutover_plan::state::{MAX_ATTEMPTS, Next, Phase};
 use cutover_plan::step::Step;
+use cutover_wire::request::Decision;
 use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
 
@@ -29,7 +30,7 @@ const PLAN_PATIENCE: Duration = Duration::from_secs(15);
 /// How a step ended.
 enum End {
     Event(Event),
-    /// Not by itself: the deploy is on its way back, or over.
+    /// Not by itself: somebody turned the deploy.
     Turned,
 }
 
@@ -127,6 +128,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             lease: Arc::clone(&self.lease),
             drivers: self.drivers.clone(),
             spec: self.spec.clone(),
+            then: deploy.state.step(at.next()).cloned(),
             plan: deploy.state.plan.clone(),
             deploy: deploy.id.clone(),
             registry: deploy.registry.clone(),
@@ -218,19 +220,33 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     /// Does what the desk asks while a deploy is under way, and tells whether
     /// that turned the deploy.
     fn hear(&mut self, deploy: &mut Deploy, command: Command) -> Result<Course, EngineError> {
-        let Command::Abort {
-            deploy: id,
-            by,
-            reply,
-        } = command
-        else {
-            return Ok(self.obey(command, Some(deploy))?.1);
+        let (answer, reply) = match command {
+            Command::Abort {
+                deploy: id,
+                by,
+                reply,
+            } => {
+                if self.abort_waiting(&id, &by)? {
+                    respond(reply, Ok(()));
+                    return Ok(Course::Same);
+                }
+                let back = matches!(deploy.state.phase, Phase::Back { .. });
+                let refusal = Refusal::too_late(&id, back);
+                let event = Event::AbortRequested { by };
+                (self.turn(deploy, &id, event, refusal)?, reply)
+            }
+            Command::Decide {
+                deploy: id,
+                decision,
+                by,
+                reply,
+            } => {
+                let refusal = Refusal::not_asked(&id, &decision);
+                let event = decided(decision, by, (self.drivers.clock)());
+                (self.turn(deploy, &id, event, refusal)?, reply)
+            }
+            other => return Ok(self.obey(other, Some(deploy))?.1),
         };
-        if self.abort_waiting(&id, &by)? {
-            respond(reply, Ok(()));
-            return Ok(Course::Same);
-        }
-        let answer = self.abort(deploy, &id, by)?;
         let course = match answer {
             Ok(()) => Course::Turned,
             Err(_) => Course::Same,
@@ -239,25 +255,45 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         Ok(course)
     }
 
-    fn abort(
+    /// Lets a person's word follow, if it can; otherwise the refusal tells why not.
+    fn turn(
         &mut self,
         deploy: &mut Deploy,
         asked: &cutover_plan::id::DeployId,
-        by: String,
+        event: Event,
+        refusal: Refusal,
     ) -> Result<Result<(), Refusal>, EngineError> {
         if *asked != deploy.id {
+            let waits = self
+                .waiting
+                .as_ref()
+                .is_some_and(|waiting| waiting.id == *asked);
             return Ok(Err(match self.drivers.journal.deploy(asked)? {
+                Some(_) if waits => refusal,
                 Some(record) if record.app == *self.lease.app() => Refusal::over(asked),
                 _ => Refusal::unknown_deploy(asked),
             }));
         }
-        let event = Event::AbortRequested { by };
         if deploy.state.clone().apply(&event).is_err() {
-            let back = matches!(deploy.state.phase, Phase::Back { .. });
-            return Ok(Err(Refusal::too_late(asked, back)));
+            return Ok(Err(refusal));
         }
         self.append(deploy, event)?;
         Ok(Ok(()))
+    }
+}
+
+fn decided(decision: Decision, by: String, time: Timestamp) -> Event {
+    match decision {
+        Decision::Approve {} => Event::Approved { by, time },
+        Decision::Reject { why } => Event::Rejected { by, why },
+        Decision::Promote { full } => Event::PromoteRequested {
+            by,
+            how: match full {
+                true => Promotion::Full,
+                false => Promotion::Next,
+            },
+            time,
+        },
     }
 }
 

@@ -17,6 +17,7 @@ use cutover_plan::spec::{AppSpec, render_duration};
 use cutover_plan::state::Running;
 use cutover_plan::step::Step;
 use cutover_plan::traffic::Replicas;
+use cutover_wire::proxy::Cut;
 use cutover_wire::request::RegistryCredentials;
 use jiff::Timestamp;
 
@@ -53,6 +54,8 @@ pub(super) struct Steps<C, T, R> {
     pub(super) lease: Arc<Lease>,
     pub(super) drivers: Drivers<C, T, R>,
     pub(super) spec: AppSpec,
+    /// The step behind the one that is done.
+    pub(super) then: Option<Step>,
     pub(super) plan: Option<Box<Plan>>,
     pub(super) deploy: DeployId,
     pub(super) registry: Option<RegistryCredentials>,
@@ -280,8 +283,11 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     ) -> Result<Finding, Failure> {
         let targets = self.names_of(release, replicas).await?;
         let (traffic, app) = (&self.drivers.traffic, self.lease.app());
+        let stops =
+            matches!(&self.then, Some(Step::Retire { release: next, .. }) if *next == release);
+        let cut = stops.then(|| cut(deadline));
         let left = self
-            .ask_traffic(|| traffic.drain(app, &targets, deadline))
+            .ask_traffic(|| traffic.drain(app, &targets, deadline, cut))
             .await?;
         Ok(Finding::Drained {
             requests: left.requests,
@@ -399,6 +405,19 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let since = (self.drivers.clock)().duration_since(running.since);
         // A clock that was set back must not give a negative time.
         Duration::try_from(since).unwrap_or(Duration::ZERO)
+    }
+}
+
+/// When streams and tunnels are ended whose containers are stopped next: they have
+/// half of the time to end by themselves, and come back over a quarter. A release
+/// that stands by keeps them.
+fn cut(deadline: Duration) -> Cut {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let begin = Some(millis(deadline / 2));
+    Cut {
+        streams_ms: begin,
+        tunnels_ms: begin,
+        spread_ms: millis(deadline / 4),
     }
 }
 

@@ -191,7 +191,7 @@ fn desk(journal: &Journal) -> Desk {
                     let _ = reply.send(Ok(()));
                 }
                 // Not answered, as by an engine that has stopped.
-                Command::Plan { .. } | Command::Status { .. } => {}
+                Command::Decide { .. } | Command::Plan { .. } | Command::Status { .. } => {}
             }
         }
     });
