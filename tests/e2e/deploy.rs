@@ -20,6 +20,8 @@ mod hooks;
 mod local;
 #[path = "deploy/proxy.rs"]
 mod proxy;
+#[path = "deploy/shapes.rs"]
+mod shapes;
 #[path = "deploy/strategies.rs"]
 mod strategies;
 #[path = "deploy/traffic.rs"]

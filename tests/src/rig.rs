@@ -9,8 +9,12 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use cutover_wire::proxy::{Call, LENGTH_BYTES, Reply, Request, VERSION, decode, encode, length};
+use cutover_wire::table::Table;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::task::JoinHandle;
 
@@ -389,6 +393,47 @@ impl Rig {
         let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
         let address = docker(&["inspect", "--format", template, container]).await?;
         Journal::of(SocketAddr::new(address.parse()?, 8080)).await
+    }
+
+    /// The routing table that the proxy has.
+    ///
+    /// # Errors
+    ///
+    /// It does not tell.
+    pub async fn table(&self) -> anyhow::Result<Table> {
+        let mut stream = UnixStream::connect(self.folder.join("proxy.sock")).await?;
+        let call = Call {
+            version: VERSION,
+            request: Request::Table,
+        };
+        stream.write_all(&encode(&call)?).await?;
+        let mut head = [0; LENGTH_BYTES];
+        stream.read_exact(&mut head).await?;
+        let mut body = vec![0; length(head)?];
+        stream.read_exact(&mut body).await?;
+        match decode(&body)? {
+            Reply::Table(table) => Ok(table),
+            other => bail!("the proxy answered {other:?}"),
+        }
+    }
+
+    /// Whether the app's route is as after any deploy that is over: all requests go
+    /// to one release, and nothing leads anywhere else.
+    ///
+    /// # Errors
+    ///
+    /// It is not, or the proxy does not tell.
+    pub async fn has_a_plain_route(&self) -> anyhow::Result<()> {
+        let table = self.table().await?;
+        let route = table.apps.get(&self.app).context("it has no route")?;
+        ensure!(route.serving.sole().is_some(), "{route:#?}");
+        ensure!(
+            route.rules.is_empty() && route.affinity.is_none(),
+            "{route:#?}"
+        );
+        let side = (&route.preview, &route.mirror, &route.park);
+        ensure!(side == (&None, &None, &None), "{route:#?}");
+        Ok(())
     }
 
     /// The names of the app's containers, running or not.

@@ -2,8 +2,7 @@
 //! was started anew has another address, a proxy that lost its table has none,
 //! a changed configuration has other domains.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cutover_plan::id::AppName;
@@ -64,19 +63,7 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         let listed = self.drivers.containers.list(app).await;
         let containers = listed.map_err(|error| error.reason)?;
         let (spec, to) = (&self.spec, &self.releases.traffic);
-        let nobody = BTreeSet::new();
-        let parts = Parts {
-            spec,
-            containers: &containers,
-            to,
-            beside: &nobody,
-        };
-        if let Err(release) = parts.route(None) {
-            // The old addresses may answer again at any time, so they stay.
-            return Err(format!(
-                "no container of {release} runs, which should serve"
-            ));
-        }
+        let absent = Mutex::new(None);
         let change = |now: Option<&Route>| {
             // A deploy that holds requests says itself when they go on, and to whom.
             if let Some(held) = now.filter(|now| now.park.is_some()) {
@@ -86,13 +73,25 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
             let named = named.filter_map(|pool| route::number(pool));
             let beside = named.filter(|one| !to.reaches(*one)).collect();
             let parts = Parts {
+                spec,
+                containers: &containers,
+                to,
                 beside: &beside,
-                ..parts
             };
-            parts.route(now).unwrap_or_else(|_| now.cloned())
+            let route = parts.route(now);
+            *absent.lock().unwrap_or_else(PoisonError::into_inner) = route.as_ref().err().copied();
+            // The old addresses may answer again at any time, so they stay.
+            route.unwrap_or_else(|_| now.cloned())
         };
         match route::put(lease, &*self.drivers.traffic, change).await {
-            Ok(Put::Unchanged(_)) => Ok(()),
+            Ok(Put::Unchanged(_)) => {
+                match absent.into_inner().unwrap_or_else(PoisonError::into_inner) {
+                    None => Ok(()),
+                    Some(release) => Err(format!(
+                        "no container of {release} runs, which should serve"
+                    )),
+                }
+            }
             Ok(Put::Changed(generation)) => {
                 tracing::info!(%app, generation, "mended the route");
                 Ok(())

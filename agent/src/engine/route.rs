@@ -85,7 +85,7 @@ impl Parts<'_> {
         let weights = self.to.shares.iter();
         let weights = weights.map(|(release, share)| (release.to_string(), share.weight));
         Ok(Some(Route {
-            affinity: self.affinity(now),
+            affinity: self.affinity(now, pools.len()),
             rules: self.rules(),
             preview: preview.filter(|preview| pools.contains_key(&preview.pool)),
             mirror: mirror.filter(|mirror| pools.contains_key(&mirror.pool)),
@@ -100,9 +100,9 @@ impl Parts<'_> {
 
     /// Clients are kept where they are while there is a choice, and from then on
     /// as long as a release that lost its share may have sessions.
-    fn affinity(&self, now: Option<&Route>) -> Option<Affinity> {
+    fn affinity(&self, now: Option<&Route>, pools: usize) -> Option<Affinity> {
         let canary = &self.spec.canary;
-        let kept = now.is_some_and(|now| now.affinity.is_some()) && !self.beside.is_empty();
+        let kept = now.is_some_and(|now| now.affinity.is_some()) && pools > 1;
         let wanted = self.to.releases().len() > 1 || kept;
         if self.spec.strategy != Strategy::Canary || !wanted {
             return None;

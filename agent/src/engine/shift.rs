@@ -139,8 +139,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 }
                 if left.targets.is_empty() {
                     route.pools.remove(&pool);
-                    side::forget(&mut route, &pool);
                 }
+            }
+            if !route.pools.contains_key(&pool) {
+                side::forget(&mut route, &pool);
             }
             Some(route)
         };

@@ -1,4 +1,4 @@
-//! What a strategy leaves behind, and what this host says of one it cannot do.
+//! What a strategy leaves behind, and when deploys may begin.
 
 use std::time::Duration;
 
@@ -51,47 +51,6 @@ async fn red_black_retires_the_old_release_after_its_standby_under_load() -> any
     let report = load.stop().await?;
     report.ensure_none_failed()?;
     crate::traffic::ensure_in_order(&report, &["1", "2", "1"])
-}
-
-#[tokio::test]
-async fn a_strategy_beyond_this_host_is_refused_and_its_plan_is_shown() -> anyhow::Result<()> {
-    let mut rig = Rig::start("beyond", &Setup::default()).await?;
-    let one = image::build("beyond", &[("VERSION", "1")]).await?;
-    let two = image::build("beyond", &[("VERSION", "2")]).await?;
-    rig.must_deploy(&one).await?;
-    rig.must_deploy(&two).await?;
-    rig.kill_agent().await?;
-    rig.configure(&Setup {
-        app_top: "strategy = \"in-place\"\n".to_owned(),
-        ..Setup::default()
-    })?;
-    rig.start_agent().await?;
-
-    let why = "strategy = \"in-place\" needs holding requests";
-    let three = image::build("beyond", &[("VERSION", "3")]).await?;
-    let ran = rig.deploy(&three).await?;
-    assert_eq!(ran.code, 4, "{}", ran.text);
-    assert!(ran.text.contains(why), "{}", ran.text);
-    assert!(
-        ran.text.contains("write strategy = \"blue-green\""),
-        "{}",
-        ran.text
-    );
-    assert!(rig.status().await?["deploying"].is_null());
-
-    let reference = three.reference();
-    let ran = rig
-        .run(&["plan", "--app", "beyond", "--image", &reference])
-        .await?;
-    assert_eq!(ran.code, 0, "{}", ran.text);
-    for part in [why, "park ", "note: "] {
-        assert!(ran.text.contains(part), "{part:?} is not in:\n{}", ran.text);
-    }
-    // A way back that needs nothing is open.
-    let ran = rig.run(&["rollback", "--app", "beyond"]).await?;
-    assert_eq!(ran.code, 0, "{}", ran.text);
-    assert_eq!(rig.version().await?, "1");
-    Ok(())
 }
 
 #[tokio::test]
