@@ -181,6 +181,9 @@ impl Sim {
             Some(Fault::Unavailable) => return Err(Trouble::Unreachable),
             _ => {}
         }
+        if fault == Some(Fault::AnewProxy) {
+            self.world().count_anew();
+        }
         let answer = make(&mut self.world());
         match fault {
             Some(Fault::Twice) => return Ok(make(&mut self.world())),

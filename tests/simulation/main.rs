@@ -4,7 +4,8 @@
 //! Every effect of a run is counted. A run without faults tells how many there
 //! are; then each is interrupted before and after it was made, once more
 //! during the recovery, made twice, and made to fail; its maker is away for a
-//! while, or answers late, or its answer is lost. Whatever happens, the design's
+//! while, or answers late, or its answer is lost; the proxy is upgraded and counts
+//! anew. Whatever happens, the design's
 //! invariants must hold: what must never be is seen as it happens ([`world`] and
 //! [`users`]), the rest at the end ([`check`]).
 //!
@@ -134,6 +135,13 @@ fn every_answer_that_is_lost_ends_right() {
 fn every_answer_late_ends_right() {
     explore("late", scenario::all(), |calm| {
         each_outside(calm, Fault::Late)
+    });
+}
+
+#[test]
+fn every_upgrade_of_the_proxy_in_between_ends_right() {
+    explore("the proxy counts anew", scenario::all(), |calm| {
+        each_outside(calm, Fault::AnewProxy)
     });
 }
 

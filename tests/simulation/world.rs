@@ -261,6 +261,14 @@ impl World {
         }
     }
 
+    /// The proxy is upgraded: what it counts begins at zero.
+    pub(crate) fn count_anew(&mut self) {
+        self.counted = Statistics {
+            instance: format!("{}I", self.counted.instance),
+            ..Statistics::default()
+        };
+    }
+
     /// Requests to a pool while they were split.
     pub(crate) fn split_to(&self, pool: &str) -> u64 {
         self.split.get(pool).copied().unwrap_or_default()

@@ -60,7 +60,7 @@ impl Sim {
                 written.and(Err(dead()))
             }
             // An append is one transaction, which nothing makes twice.
-            Some(Fault::Twice | Fault::Late) | None => write(),
+            Some(Fault::Twice | Fault::Late | Fault::AnewProxy) | None => write(),
         }
     }
 }

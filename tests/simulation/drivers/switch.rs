@@ -67,8 +67,9 @@ fn proxy_trouble(trouble: Trouble) -> TrafficError {
 impl Traffic for Sim {
     async fn status(&self) -> Result<Status, TrafficError> {
         let generation = self.table().await?.generation;
+        let instance = self.world().counted.instance.clone();
         Ok(Status {
-            instance: "one".to_owned(),
+            instance,
             program: "model".to_owned(),
             generation,
             listeners: vec![SocketAddr::from(([127, 0, 0, 1], 80))],
