@@ -204,7 +204,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     if self.hooks_left {
                         self.clear_hooks().await;
                     }
-                    let looked = self.keep().await;
+                    let looked = self.keep(keep::Aside::Ended).await;
                     keeper.hear(self.lease.app(), looked);
                 }
             }

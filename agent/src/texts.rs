@@ -6,6 +6,7 @@ use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Kind;
 use cutover_plan::spec::render_duration;
 use cutover_plan::state::{DeployState, Phase};
+use cutover_plan::step::{Beside, SeenBy, Step};
 use cutover_plan::verdict::{Lack, Verdict};
 use jiff::Timestamp;
 
@@ -139,7 +140,7 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
             Kind::Rollback => format!("rolling back to {release}; {}", plan.because),
             Kind::Retire => format!("retiring {release}; {}", plan.because),
         }),
-        Event::StepStarted { .. } => Some(format!("{release} serves and is being watched")),
+        Event::StepStarted { at, .. } => Some(watched(state.step(*at), &release)),
         Event::Ended { outcome } => Some(match outcome {
             Outcome::Promoted => match &state.verdict {
                 // It stays by the app's policy, which is no proof.
@@ -182,6 +183,27 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
         | Event::Stalled { .. }
         | Event::AbortRequested { .. }
         | Event::SupersedeRequested { .. } => None,
+    }
+}
+
+/// What a release gets while it is watched: only the last watch has all users.
+fn watched(step: Option<&Step>, release: &str) -> String {
+    let beside = match step {
+        Some(Step::Watch { rule, .. }) => rule.beside,
+        _ => None,
+    };
+    match beside {
+        None => format!("{release} serves and is being watched"),
+        Some(Beside {
+            old,
+            seen_by: SeenBy::Users,
+            ..
+        }) => format!("{release} gets a share of the users and is compared with {old}"),
+        Some(Beside {
+            old,
+            seen_by: SeenBy::Nobody,
+            ..
+        }) => format!("{release} gets copies of requests and is compared with {old}"),
     }
 }
 

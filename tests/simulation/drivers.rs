@@ -1,34 +1,22 @@
 //! The models of what the engine drives. Each effect goes through [`Sim::effect`],
 //! where it can be interrupted.
 
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+mod host;
+mod outside;
+mod switch;
+
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use cutover_agent::containers::{
-    Container, ContainerError, ContainerErrorKind, ContainerState, Containers, HealthAnswer,
-    HookEnd, HookOrder, Room, StartOrder,
-};
-use cutover_agent::forge::{DeliveryError, Forge, Message};
-use cutover_agent::journal::{Acceptance, Journal, JournalError, Record};
-use cutover_agent::traffic::{Knock, Traffic, TrafficError};
-use cutover_plan::event::Event;
-use cutover_plan::id::{AppName, DeployId, Digest, ImageReference};
-use cutover_plan::release::Releases;
-use cutover_plan::spec::{AppSpec, Bytes};
-use cutover_plan::step::HealthCheck;
-use cutover_wire::proxy::{Cut, Drained, Status};
-use cutover_wire::request::{RegistryCredentials, Source};
-use cutover_wire::statistics::Statistics;
-use cutover_wire::table::Table;
+use cutover_agent::journal::Journal;
+use cutover_plan::spec::{AppSpec, Strategy};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use crate::faults::{Fault, Faults};
-use crate::scenario::Behaviour;
-use crate::world::{Modelled, SUCCESSES, World};
+use crate::scenario::Scenario;
+use crate::world::World;
 
 /// How long an answer takes that is not late.
 const QUICK: Duration = Duration::from_millis(5);
@@ -44,11 +32,11 @@ pub(crate) struct Sim {
     /// Told when the agent dies.
     pub(crate) crashed: Arc<Notify>,
     pub(crate) begun: Instant,
-    /// What the app's file says.
-    pub(crate) spec: AppSpec,
 }
 
 struct State {
+    /// What the app's file says.
+    spec: AppSpec,
     faults: Faults,
     /// Who makes each effect so far.
     makers: Vec<&'static str>,
@@ -66,8 +54,18 @@ enum Trouble {
 }
 
 impl Sim {
-    pub(crate) fn new(faults: &Faults, spec: AppSpec) -> Self {
+    pub(crate) fn new(scenario: &Scenario, faults: &Faults, spec: AppSpec) -> Self {
+        // In place means that there is no room for two; what could not be removed
+        // is left in it.
+        let lonely = spec.strategy == Strategy::InPlace && !faults.are_visible();
+        let world = World {
+            may_refuse: scenario.refuses,
+            replicas: spec.replicas,
+            most_live: if lonely { 1 } else { 2 },
+            ..World::default()
+        };
         let state = State {
+            spec,
             faults: faults.clone(),
             makers: Vec::new(),
             hit: 0,
@@ -76,21 +74,37 @@ impl Sim {
             dead: false,
         };
         Self {
-            world: Arc::default(),
+            world: Arc::new(Mutex::new(world)),
             journal: Journal::in_memory().unwrap(),
             state: Arc::new(Mutex::new(state)),
             crashed: Arc::default(),
-            spec,
             begun: Instant::now(),
         }
+    }
+
+    /// What the app's file says.
+    pub(crate) fn spec(&self) -> AppSpec {
+        self.state.lock().unwrap().spec.clone()
+    }
+
+    /// Somebody writes another file of the app.
+    pub(crate) fn write_file(&self, spec: AppSpec) {
+        self.world().replicas = spec.replicas;
+        self.state.lock().unwrap().spec = spec;
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap()
     }
 
-    pub(crate) fn revive(&self) {
+    /// Whatever told of the last death tells of no other.
+    pub(crate) async fn revive(&self) {
         self.state.lock().unwrap().dead = false;
+        tokio::select! {
+            biased;
+            () = self.crashed.notified() => {}
+            () = std::future::ready(()) => {}
+        }
     }
 
     pub(crate) fn note(&self, what: impl Into<String>) {
@@ -100,6 +114,11 @@ impl Sim {
             .unwrap()
             .story
             .push(format!("{at:>8.3} {}", what.into()));
+    }
+
+    /// How many effects were made so far.
+    pub(crate) fn effects(&self) -> usize {
+        self.state.lock().unwrap().makers.len()
     }
 
     /// The makers of the effects, how many faults hit, and the story.
@@ -162,6 +181,9 @@ impl Sim {
             Some(Fault::Unavailable) => return Err(Trouble::Unreachable),
             _ => {}
         }
+        if fault == Some(Fault::AnewProxy) {
+            self.world().count_anew();
+        }
         let answer = make(&mut self.world());
         match fault {
             Some(Fault::Twice) => return Ok(make(&mut self.world())),
@@ -174,454 +196,5 @@ impl Sim {
             _ => {}
         }
         Ok(answer)
-    }
-
-    fn show(&self, name: &str, one: &Modelled) -> Container {
-        let now = Instant::now();
-        let state = match one.runs() {
-            true => ContainerState::Running {
-                address: one.address,
-                since: self.now() - now.duration_since(one.started),
-            },
-            false => ContainerState::Exited {
-                code: 1,
-                out_of_memory: false,
-                error: None,
-            },
-        };
-        Container {
-            id: one.id.clone(),
-            name: name.to_owned(),
-            app: one.order.app.clone(),
-            deploy: one.order.deploy.clone(),
-            release: one.order.release,
-            replica: one.order.replica,
-            slot: one.order.slot,
-            image: one.order.image.clone(),
-            state,
-            restarts: one.restarts(now),
-        }
-    }
-}
-
-fn engine_trouble(trouble: Trouble) -> ContainerError {
-    let (kind, reason) = match trouble {
-        Trouble::Refused => (ContainerErrorKind::Host, "the engine refused"),
-        Trouble::Unreachable => (
-            ContainerErrorKind::Unavailable,
-            "the engine does not answer",
-        ),
-    };
-    ContainerError {
-        kind,
-        reason: reason.to_owned(),
-        hint: None,
-    }
-}
-
-impl Containers for Sim {
-    async fn preflight(
-        &self,
-        _: &ImageReference,
-        _: Option<Bytes>,
-    ) -> Result<String, ContainerError> {
-        let made = self.effect("engine", "preflight".into(), |_| {
-            "room for one more".to_owned()
-        });
-        made.await.map_err(engine_trouble)
-    }
-
-    async fn room(&self) -> Result<Room, ContainerError> {
-        Ok(Room::default())
-    }
-
-    async fn pull(
-        &self,
-        image: &ImageReference,
-        _: Option<&RegistryCredentials>,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<String, ContainerError> {
-        progress("half of it".to_owned());
-        let digest = &image.digest;
-        let made = self.effect(
-            "engine",
-            format!("pull {}", digest.short()),
-            |world| match world.images.get(digest) {
-                Some(Behaviour::Missing) | None => None,
-                Some(_) => {
-                    world.pulled.push(digest.clone());
-                    Some("all of it".to_owned())
-                }
-            },
-        );
-        made.await
-            .map_err(engine_trouble)?
-            .ok_or_else(|| ContainerError {
-                kind: ContainerErrorKind::Request,
-                reason: format!("the registry has no {image}"),
-                hint: None,
-            })
-    }
-
-    async fn start(&self, order: &StartOrder) -> Result<Container, ContainerError> {
-        let name = order.name();
-        let made = self.effect("engine", format!("start {name}"), |world| {
-            let keep = world
-                .containers
-                .get(&name)
-                .is_some_and(|one| one.order.deploy == order.deploy);
-            if !keep {
-                if !world.pulled.contains(&order.image.digest) {
-                    world.violation(format!("{name} was started without its image"));
-                }
-                world.made += 1;
-                let one = Modelled {
-                    id: format!("id{}", world.made),
-                    order: order.clone(),
-                    address: SocketAddr::from(([127, 0, 0, 1], 10_000 + world.made)),
-                    started: Instant::now(),
-                    behaviour: world.images[&order.image.digest],
-                    asked: 0,
-                    good_answers: 0,
-                    open: 0,
-                };
-                world.containers.insert(name.clone(), one);
-                world.count_live();
-            }
-        });
-        made.await.map_err(engine_trouble)?;
-        let world = self.world();
-        Ok(self.show(&name, &world.containers[&name]))
-    }
-
-    async fn list(&self, app: &AppName) -> Result<Vec<Container>, ContainerError> {
-        sleep(QUICK).await;
-        if self.is_away("engine") {
-            return Err(engine_trouble(Trouble::Unreachable));
-        }
-        let world = self.world();
-        let of_app = world
-            .containers
-            .iter()
-            .filter(|(_, one)| one.order.app == *app);
-        Ok(of_app.map(|(name, one)| self.show(name, one)).collect())
-    }
-
-    async fn ask(
-        &self,
-        container: &Container,
-        _: &HealthCheck,
-        _: &str,
-    ) -> Result<HealthAnswer, ContainerError> {
-        sleep(QUICK).await;
-        let now = Instant::now();
-        let mut world = self.world();
-        let Some(one) = world.containers.get_mut(&container.name) else {
-            return Ok(HealthAnswer::Bad("connection refused".to_owned()));
-        };
-        one.asked += 1;
-        Ok(match one.is_healthy(now) {
-            true => {
-                one.good_answers += 1;
-                HealthAnswer::Good
-            }
-            false => {
-                // What was enough once stays enough.
-                if one.good_answers < SUCCESSES {
-                    one.good_answers = 0;
-                }
-                HealthAnswer::Bad("answered 503".to_owned())
-            }
-        })
-    }
-
-    async fn last_lines(&self, _: &Container, _: usize) -> Result<Vec<String>, ContainerError> {
-        Ok(vec!["the app's last line".to_owned()])
-    }
-
-    async fn remove(&self, container: &Container, _: Duration) -> Result<(), ContainerError> {
-        let name = &container.name;
-        let made = self.effect("engine", format!("remove {name}"), |world| {
-            let serves = world.table.apps.values().any(|route| {
-                let mut serving = route
-                    .pools
-                    .iter()
-                    .filter(|(pool, _)| route.is_served_by(pool));
-                serving.any(|(_, pool)| pool.targets.iter().any(|target| target.id == *name))
-            });
-            if serves {
-                world.violation(format!("{name} was told to stop while it serves"));
-            }
-            let open = world.containers.get(name).map_or(0, |one| one.open);
-            if open > 0 {
-                world.violation(format!(
-                    "{name} was told to stop with {open} requests inside"
-                ));
-            }
-            world.containers.remove(name);
-        });
-        made.await.map_err(engine_trouble)
-    }
-
-    async fn run_hook(
-        &self,
-        order: &HookOrder,
-        progress: &(dyn Fn(String) + Send + Sync),
-    ) -> Result<HookEnd, ContainerError> {
-        let name = order.name();
-        let made = self.effect("engine", format!("hook {name}"), |world| world.hook(order));
-        made.await.map_err(engine_trouble)?;
-        progress("it has begun".to_owned());
-        loop {
-            sleep(QUICK).await;
-            if self.is_away("engine") {
-                return Err(engine_trouble(Trouble::Unreachable));
-            }
-            let world = self.world();
-            let Some(hook) = world.hooks.get(&name) else {
-                return Err(engine_trouble(Trouble::Unreachable));
-            };
-            if let Some(code) = hook.ended(Instant::now()) {
-                return Ok(HookEnd {
-                    code,
-                    out_of_memory: false,
-                    lines: vec!["the hook's last line".to_owned()],
-                });
-            }
-        }
-    }
-
-    async fn stop_hook(
-        &self,
-        order: &HookOrder,
-        _: Duration,
-    ) -> Result<Vec<String>, ContainerError> {
-        let name = order.name();
-        let made = self.effect("engine", format!("stop hook {name}"), |world| {
-            if let Some(hook) = world.hooks.get_mut(&name) {
-                hook.stopped = true;
-            }
-            vec!["the hook's last line".to_owned()]
-        });
-        made.await.map_err(engine_trouble)
-    }
-
-    async fn remove_hooks(&self, app: &AppName, _: Duration) -> Result<(), ContainerError> {
-        sleep(QUICK).await;
-        if self.is_away("engine") {
-            return Err(engine_trouble(Trouble::Unreachable));
-        }
-        let of_app = |world: &World| world.hooks.values().any(|hook| hook.order.app == *app);
-        // A look that finds nothing changes nothing.
-        if !of_app(&self.world()) {
-            return Ok(());
-        }
-        let made = self.effect("engine", format!("remove hooks of {app}"), |world| {
-            world.hooks.retain(|_, hook| hook.order.app != *app);
-        });
-        made.await.map_err(engine_trouble)
-    }
-
-    async fn prune(&self, _: &str, keep: &[Digest]) -> Result<String, ContainerError> {
-        let made = self.effect("engine", "prune".into(), |world| {
-            let used: Vec<_> = world
-                .containers
-                .values()
-                .map(|one| one.order.image.digest.clone())
-                .collect();
-            world
-                .pulled
-                .retain(|digest| keep.contains(digest) || used.contains(digest));
-            "pruned".to_owned()
-        });
-        made.await.map_err(engine_trouble)
-    }
-}
-
-fn proxy_trouble(trouble: Trouble) -> TrafficError {
-    match trouble {
-        Trouble::Refused => TrafficError::Refused("the disk is full".to_owned()),
-        Trouble::Unreachable => TrafficError::Unavailable("connection refused".to_owned()),
-    }
-}
-
-impl Traffic for Sim {
-    async fn status(&self) -> Result<Status, TrafficError> {
-        let generation = self.table().await?.generation;
-        Ok(Status {
-            instance: "one".to_owned(),
-            program: "model".to_owned(),
-            generation,
-            listeners: vec![SocketAddr::from(([127, 0, 0, 1], 80))],
-            abilities: std::collections::BTreeSet::new(),
-        })
-    }
-
-    async fn table(&self) -> Result<Table, TrafficError> {
-        sleep(QUICK).await;
-        if self.is_away("proxy") {
-            return Err(proxy_trouble(Trouble::Unreachable));
-        }
-        Ok(self.world().table.clone())
-    }
-
-    async fn apply(&self, expected: u64, table: &Table) -> Result<(), TrafficError> {
-        let name = format!("apply table {}", table.generation);
-        let made = self.effect("proxy", name, |world| {
-            let problems = table.problems();
-            if !problems.is_empty() {
-                world.violation(format!("a wrong table: {problems:?}"));
-            }
-            if world.table.generation != expected {
-                return Err(TrafficError::Generation(world.table.generation));
-            }
-            world.table = table.clone();
-            Ok(())
-        });
-        made.await.map_err(proxy_trouble)?
-    }
-
-    async fn drain(
-        &self,
-        app: &AppName,
-        targets: &[String],
-        deadline: Duration,
-        _cut: Option<Cut>,
-    ) -> Result<Drained, TrafficError> {
-        let made = self.effect("proxy", format!("drain {app} {targets:?}"), |_| ());
-        made.await.map_err(proxy_trouble)?;
-        let until = Instant::now() + deadline;
-        loop {
-            let open: u32 = {
-                let world = self.world();
-                let named = targets.iter().filter_map(|name| world.containers.get(name));
-                named.map(|one| one.open).sum()
-            };
-            if open == 0 || Instant::now() >= until {
-                let requests = u64::from(open);
-                return Ok(Drained {
-                    requests,
-                    ..Drained::default()
-                });
-            }
-            sleep(QUICK).await;
-        }
-    }
-
-    async fn statistics(&self) -> Result<Statistics, TrafficError> {
-        sleep(QUICK).await;
-        if self.is_away("proxy") {
-            return Err(proxy_trouble(Trouble::Unreachable));
-        }
-        Ok(self.world().counted.clone())
-    }
-
-    async fn knock(&self, _: SocketAddr, _: &str, _: &str) -> Result<Knock, TrafficError> {
-        sleep(QUICK).await;
-        let now = Instant::now();
-        let world = self.world();
-        let route = world.table.apps.values().next();
-        Ok(match route {
-            None => Knock {
-                status: 404,
-                pool: None,
-            },
-            Some(route) => {
-                let serving = route.serving.sole().unwrap();
-                let target = &route.pools[serving].targets[0];
-                let one = world.containers.get(&target.id);
-                let behind = |one: &Modelled| one.behaviour != Behaviour::BehindAnotherDoor;
-                let answers =
-                    one.is_some_and(|one| one.runs() && one.is_healthy(now) && behind(one));
-                let pool = answers.then(|| serving.to_owned());
-                Knock {
-                    status: if answers { 200 } else { 502 },
-                    pool,
-                }
-            }
-        })
-    }
-}
-
-impl Forge for Sim {
-    async fn deliver(&self, message: &Message, attempt: u32) -> Result<(), DeliveryError> {
-        let name = format!("tell GitHub {:?}", message.state);
-        // Made twice means that it is delivered once more, which looks first.
-        let attempt = AtomicU32::new(attempt);
-        let made = self.effect("github", name, |world| {
-            if attempt.fetch_add(1, Ordering::Relaxed) == 1 || !world.told.contains(message) {
-                world.told.push(message.clone());
-            }
-        });
-        made.await.map_err(|trouble| match trouble {
-            // GitHub refuses for good only what is malformed, which is another
-            // test's business: here it comes back.
-            Trouble::Refused | Trouble::Unreachable => DeliveryError::Later {
-                reason: "502".to_owned(),
-                after_seconds: None,
-            },
-        })
-    }
-}
-
-impl Sim {
-    /// The disk: a crash before a write, after it, or a write that fails ends
-    /// the engine, which must not go on without its journal.
-    fn write<A>(
-        &self,
-        name: String,
-        write: impl Fn() -> Result<A, JournalError>,
-    ) -> Result<A, JournalError> {
-        let dead = || JournalError::Write {
-            what: "anything",
-            source: "the agent is dead".into(),
-        };
-        if self.state.lock().unwrap().dead {
-            return Err(dead());
-        }
-        match self.next_fault("disk", &name) {
-            Some(Fault::CrashBefore | Fault::Fail | Fault::Unavailable) => {
-                self.die();
-                Err(dead())
-            }
-            Some(Fault::CrashAfter | Fault::AnswerLost) => {
-                let written = write();
-                self.die();
-                written.and(Err(dead()))
-            }
-            // An append is one transaction, which nothing makes twice.
-            Some(Fault::Twice | Fault::Late) | None => write(),
-        }
-    }
-}
-
-impl Record for Sim {
-    fn accept(
-        &self,
-        call: Option<&str>,
-        deploy: &DeployId,
-        at: Timestamp,
-        event: &Event,
-        source: &Source,
-        messages: &[Message],
-    ) -> Result<Acceptance, JournalError> {
-        self.write("write Accepted".to_owned(), || {
-            self.journal
-                .accept(call, deploy, at, event, source, messages)
-        })
-    }
-
-    fn append(
-        &self,
-        deploy: &DeployId,
-        at: Timestamp,
-        event: &Event,
-        releases: &Releases,
-        messages: &[Message],
-    ) -> Result<u64, JournalError> {
-        let name = format!("write {}", cutover_agent::texts::told(event, None));
-        self.write(name, || {
-            self.journal.append(deploy, at, event, releases, messages)
-        })
     }
 }

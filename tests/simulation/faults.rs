@@ -21,9 +21,11 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It is made, and the answer comes after twenty seconds.
     Late,
+    /// The proxy is another process from then on, whose counts begin anew.
+    AnewProxy,
 }
 
-const NAMES: [(Fault, &str); 7] = [
+const NAMES: [(Fault, &str); 8] = [
     (Fault::CrashBefore, "crash-before"),
     (Fault::CrashAfter, "crash-after"),
     (Fault::Twice, "twice"),
@@ -31,6 +33,7 @@ const NAMES: [(Fault, &str); 7] = [
     (Fault::Unavailable, "unavailable"),
     (Fault::AnswerLost, "answer-lost"),
     (Fault::Late, "late"),
+    (Fault::AnewProxy, "anew-proxy"),
 ];
 
 /// The faults of a run, by the number of the effect.

@@ -3,193 +3,146 @@
 //!
 //! Every effect of a run is counted. A run without faults tells how many there
 //! are; then each is interrupted before and after it was made, once more
-//! during the recovery, made twice, and made to fail. Whatever happens, the
-//! design's invariants must hold (see [`check`]).
+//! during the recovery, made twice, and made to fail; its maker is away for a
+//! while, or answers late, or its answer is lost; the proxy is upgraded and counts
+//! anew. Whatever happens, the design's
+//! invariants must hold: what must never be is seen as it happens ([`world`] and
+//! [`users`]), the rest at the end ([`check`]).
+//!
+//! Two things are left out, because they would show the same again. The first
+//! deploy is the same in all scenarios of a strategy, so faults are tried in it
+//! in a few ([`scenario::Scenario::whole`]). A second crash is tried in some
+//! scenarios only, and at every place of the recovery in three of them
+//! ([`TWICE_EVERYWHERE`], [`TWICE`]).
 //!
 //! A failure prints the scenario and the faults; `CUTOVER_SIMULATE='…'` with
 //! that line runs it alone, with its story.
 
 #![cfg(test)]
 
+mod call;
 mod check;
 mod drivers;
+mod explore;
 mod faults;
 mod run;
 mod scenario;
+mod users;
 mod world;
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
+use explore::{each, each_outside, explore};
 use faults::{Fault, Faults};
-use run::{Report, simulate};
-use scenario::{SCENARIOS, SENT_TO_STANDBY, Scenario};
+use run::simulate;
 
-/// The effects after a first crash in which a second one is tried: longer than
-/// any recovery needs to reach new ground.
+/// Scenarios in which a second crash is tried at every place of the recovery from
+/// every first one: a deploy that goes well, one that is taken back, a rollback.
+const TWICE_EVERYWHERE: [&str; 3] = ["deploy", "bad under traffic", "rollback"];
+
+/// The effects after a first crash in which the second one is tried there: longer
+/// than any recovery needs to reach new ground.
 const RECOVERY: usize = 14;
 
-/// Runs every set of faults of a scenario, on two threads, and tells what was covered.
-fn explore(name: &str, what: &str, sets: Vec<Faults>) {
-    let scenario = Scenario::find(name);
-    let next = AtomicUsize::new(0);
-    let hit = AtomicUsize::new(0);
-    let failures = Mutex::new(Vec::new());
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(faults) = sets.get(index) else {
-                        return;
-                    };
-                    let report = simulate(scenario, faults);
-                    hit.fetch_add(report.hit, Ordering::Relaxed);
-                    let problems = check::problems(scenario, faults, &report);
-                    if !problems.is_empty() {
-                        failures.lock().unwrap().push((faults.clone(), problems));
-                    }
-                }
-            });
-        }
-    });
-    let hit = hit.into_inner();
-    let wanted: usize = sets.iter().map(|faults| faults.points.len()).sum();
-    println!(
-        "{name}: {what}: {} runs, {hit} of {wanted} faults hit",
-        sets.len()
-    );
-    let failures = failures.into_inner().unwrap();
-    if let Some((faults, problems)) = failures.first() {
-        panic!(
-            "{} of {} runs ended wrong, the first:\n  {}\nrun it alone: CUTOVER_SIMULATE='{name} {faults}' cargo test -p cutover-tests --test simulation replay -- --nocapture",
-            failures.len(),
-            sets.len(),
-            problems.join("\n  "),
-        );
-    }
-    // A second crash may lie behind the end of a run; a first may not.
-    assert!(
-        hit >= sets.len(),
-        "{name}: {what}: {hit} faults hit in {} runs",
-        sets.len()
-    );
-}
+/// Scenarios in which it is tried at some places: of each strategy one that goes
+/// well and one that is taken back in its middle.
+const TWICE: [&str; 10] = [
+    "canary",
+    "canary, aborted at half",
+    "rolling",
+    "rolling, crashes under its share",
+    "in place",
+    "in place, bad under traffic",
+    "shadow",
+    "shadow, bad for copies",
+    "shown before it has users, from the first",
+    "held, and let go on",
+];
 
-fn calm(name: &str) -> Report {
-    let scenario = Scenario::find(name);
-    let faults = Faults::default();
-    let report = simulate(scenario, &faults);
-    let problems = check::problems(scenario, &faults, &report);
-    assert!(
-        problems.is_empty(),
-        "{name}: {problems:#?}\n{}",
-        report.story.join("\n")
-    );
-    report
-}
-
-fn each(count: usize, fault: Fault) -> Vec<Faults> {
-    (0..count).map(|at| Faults::one(at, fault)).collect()
-}
-
-/// The same for the effects that have an outside: a write has none, so there
-/// the disk's model makes these faults into a crash before the write, one after
-/// it, or nothing (see [`drivers`]). A crash at each effect is tried anyway.
-fn each_outside(report: &Report, fault: Fault) -> Vec<Faults> {
-    let outside = |at: &usize| report.makers[*at] != "disk";
-    let all = (0..report.effects).filter(outside);
-    all.map(|at| Faults::one(at, fault)).collect()
-}
+/// These places, counted from the first crash: right away, once the step is begun
+/// anew, once it is done, and once the recovery is over.
+const SOME: [usize; 4] = [1, 2, 4, 9];
 
 #[test]
 fn every_scenario_ends_right_without_faults() {
-    for scenario in SCENARIOS {
-        let report = calm(scenario.name);
+    let mut wrong = Vec::new();
+    for scenario in scenario::all().chain(scenario::without_faults()) {
+        let report = simulate(scenario, &Faults::default());
         println!(
             "{}: {} effects, {} requests",
             scenario.name, report.effects, report.requests
         );
+        for problem in check::problems(scenario, &Faults::default(), &report) {
+            wrong.push(format!("{}: {problem}", scenario.name));
+        }
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn a_release_that_serves_against_the_journal_is_not_stopped() {
-    let report = simulate(&SENT_TO_STANDBY, &Faults::default());
-    let problems = check::problems(&SENT_TO_STANDBY, &Faults::default(), &report);
-    assert!(
-        problems.is_empty(),
-        "{problems:#?}\n{}",
-        report.story.join("\n")
-    );
+fn a_crash_before_any_effect_ends_right() {
+    explore("crash before", scenario::all(), |calm| {
+        each(calm, Fault::CrashBefore)
+    });
 }
 
 #[test]
-fn a_crash_before_or_after_any_effect_ends_right() {
-    for scenario in SCENARIOS {
-        let count = calm(scenario.name).effects;
-        explore(
-            scenario.name,
-            "crash before",
-            each(count, Fault::CrashBefore),
-        );
-        explore(scenario.name, "crash after", each(count, Fault::CrashAfter));
-    }
+fn a_crash_after_any_effect_ends_right() {
+    explore("crash after", scenario::all(), |calm| {
+        each(calm, Fault::CrashAfter)
+    });
 }
 
 #[test]
 fn a_second_crash_during_the_recovery_ends_right() {
-    for name in ["deploy", "bad under traffic", "rollback"] {
-        let count = calm(name).effects;
-        let mut sets = Vec::new();
-        for first in 0..count {
-            for second in first + 1..=first + RECOVERY {
-                sets.push(Faults::two(
-                    (first, Fault::CrashAfter),
-                    (second, Fault::CrashBefore),
-                ));
-            }
-        }
-        explore(name, "crash, and crash again", sets);
-    }
+    let everywhere = TWICE_EVERYWHERE.map(scenario::Scenario::find);
+    explore("crash, and crash again", everywhere, |calm| {
+        explore::twice(calm, 1..=RECOVERY)
+    });
+    let some = TWICE.map(scenario::Scenario::find);
+    explore("crash, and crash again", some, |calm| {
+        explore::twice(calm, SOME)
+    });
 }
 
 #[test]
 fn every_effect_made_twice_changes_nothing() {
-    for scenario in SCENARIOS {
-        let calm = calm(scenario.name);
-        explore(
-            scenario.name,
-            "made twice",
-            each_outside(&calm, Fault::Twice),
-        );
-    }
+    explore("made twice", scenario::all(), |calm| {
+        each_outside(calm, Fault::Twice)
+    });
 }
 
 #[test]
 fn every_effect_failing_leaves_a_good_release_serving_and_tells_the_truth() {
-    for scenario in SCENARIOS {
-        let calm = calm(scenario.name);
-        explore(scenario.name, "failing", each_outside(&calm, Fault::Fail));
-        explore(
-            scenario.name,
-            "not answering for a while",
-            each_outside(&calm, Fault::Unavailable),
-        );
-        explore(
-            scenario.name,
-            "done, but the answer is lost",
-            each_outside(&calm, Fault::AnswerLost),
-        );
-    }
+    explore("failing", scenario::all(), |calm| {
+        each_outside(calm, Fault::Fail)
+    });
+}
+
+#[test]
+fn every_driver_that_is_away_for_a_while_ends_right() {
+    explore("not answering for a while", scenario::all(), |calm| {
+        each_outside(calm, Fault::Unavailable)
+    });
+}
+
+#[test]
+fn every_answer_that_is_lost_ends_right() {
+    explore("done, but the answer is lost", scenario::all(), |calm| {
+        each_outside(calm, Fault::AnswerLost)
+    });
 }
 
 #[test]
 fn every_answer_late_ends_right() {
-    for scenario in SCENARIOS {
-        let calm = calm(scenario.name);
-        explore(scenario.name, "late", each_outside(&calm, Fault::Late));
-    }
+    explore("late", scenario::all(), |calm| {
+        each_outside(calm, Fault::Late)
+    });
+}
+
+#[test]
+fn every_upgrade_of_the_proxy_in_between_ends_right() {
+    explore("the proxy counts anew", scenario::all(), |calm| {
+        each_outside(calm, Fault::AnewProxy)
+    });
 }
 
 /// Runs what `CUTOVER_SIMULATE` names, with its story; nothing without it.
@@ -201,6 +154,9 @@ fn replay() {
     let (scenario, faults) = faults::parse(&line);
     let report = simulate(scenario, &faults);
     println!("{}", report.story.join("\n"));
+    for end in &report.ends {
+        println!("{end:?}");
+    }
     let problems = check::problems(scenario, &faults, &report);
     assert!(problems.is_empty(), "{problems:#?}");
 }

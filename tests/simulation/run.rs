@@ -8,26 +8,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use cutover_agent::clock::{Clock, Ids};
-use cutover_agent::desk::{AppDesk, CallId, Desk, QUEUE, Refusal};
+use cutover_agent::desk::{AppDesk, Desk, QUEUE};
 use cutover_agent::engine::{Drivers, Engine, Leases};
 use cutover_agent::reporter;
 use cutover_plan::id::{AppName, DeployId, ImageReference};
-use cutover_plan::outcome::Outcome;
 use cutover_plan::spec::{self, AppSpec};
 use cutover_wire::agent::DeployView;
-use cutover_wire::request::{Change, DeployRequest, Source, WindowOverride};
+use cutover_wire::request::Change;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::call::{end, say, send, until, until_moment};
+use crate::check;
 use crate::drivers::Sim;
 use crate::faults::Faults;
-use crate::scenario::{Ask, Behaviour, Scenario};
+use crate::scenario::{Ask, Edit, Scenario};
+use crate::users::REQUEST_TAKES;
 
 /// From one request of a user to the next.
 const USERS_EVERY: Duration = Duration::from_millis(100);
-/// How long a request stays inside; shorter, so there is one at a time.
-const REQUEST_TAKES: Duration = Duration::from_millis(70);
 /// From a death of the agent to its next start: systemd's pause.
 const DOWN: Duration = Duration::from_secs(2);
 /// An ask has ended by then, or never will.
@@ -56,6 +56,8 @@ repository = "acme/shop"
 /// What is known when a run is over.
 pub(crate) struct Report {
     pub(crate) effects: usize,
+    /// Those of the first ask.
+    pub(crate) first: usize,
     /// Who made each effect.
     pub(crate) makers: Vec<&'static str>,
     pub(crate) hit: usize,
@@ -71,23 +73,24 @@ pub(crate) fn app() -> AppName {
     AppName::parse("shop").unwrap()
 }
 
-fn spec(scenario: &Scenario) -> AppSpec {
-    let mut text = SPEC.to_owned();
-    for (there, instead) in scenario.file {
+/// Writes into the app's file, and reads what it says then.
+fn edit(text: &mut String, edits: &[Edit]) -> AppSpec {
+    for (there, instead) in edits {
         assert!(text.contains(there), "{there:?} is not in the app's file");
-        text = text.replace(there, instead);
+        *text = text.replace(there, instead);
     }
-    spec::parse("apps/shop.toml", "shop", &text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
+    spec::parse("apps/shop.toml", "shop", text).unwrap_or_else(|mistakes| panic!("{mistakes:#?}"))
 }
 
 /// The agent's process: what dies when it dies.
-struct Process {
-    desk: Desk,
+pub(crate) struct Process {
+    pub(crate) desk: Desk,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Process {
-    fn start(sim: &Sim, spec: &AppSpec) -> Self {
+    fn start(sim: &Sim) -> Self {
+        let spec = sim.spec();
         let clock: Clock = {
             let sim = sim.clone();
             Arc::new(move || sim.now())
@@ -138,7 +141,7 @@ impl Process {
                 .unwrap();
         }));
         let desk = AppDesk {
-            spec: spec.clone(),
+            spec,
             engine: commands,
         };
         let desk = Desk::new(BTreeMap::from([(app(), desk)]), sim.journal.clone());
@@ -160,61 +163,78 @@ pub(crate) fn simulate(scenario: &Scenario, faults: &Faults) -> Report {
 }
 
 async fn run(scenario: &Scenario, faults: &Faults) -> Report {
-    let sim = Sim::new(faults, spec(scenario));
+    let mut file = SPEC.to_owned();
+    let spec = edit(&mut file, scenario.file);
+    let sim = Sim::new(scenario, faults, spec);
     let images = images(scenario, &sim);
     let open = Arc::new(AtomicBool::new(true));
     tokio::spawn(users(sim.clone(), Arc::clone(&open)));
-    let mut process = Some(Process::start(&sim, &sim.spec));
-    let mut begun = Vec::new();
+    let mut process = Some(Process::start(&sim));
+    let mut begun: Vec<Result<DeployId, Ended>> = Vec::new();
     let mut ends = Vec::new();
     let mut next_image = 0;
+    let mut first = 0;
     for (number, ask) in scenario.asks.iter().enumerate() {
+        sim.note(format!("ask {number}: {ask:?}"));
+        if number == 1 {
+            first = sim.effects();
+        }
+        let newest = begun.last().and_then(|sent| sent.as_ref().ok());
+        next_image += usize::from(ask.brings().is_some());
         let change = match ask {
-            Ask::Deploy(..)
-            | Ask::AbortAfter(..)
-            | Ask::Start(..)
-            | Ask::Refused(_)
-            | Ask::Override(_) => {
-                next_image += 1;
-                Change::Deploy {
-                    image: images[next_image - 1].clone(),
-                }
-            }
-            Ask::Again(_) => Change::Deploy {
-                image: images[next_image - 1].clone(),
-            },
             Ask::Rollback(_) | Ask::AbortRollbackAfter(..) => Change::Rollback {},
-            Ask::Wait(_) | Ask::Until(_) => {
-                let moment = match ask {
-                    Ask::Until(moment) => sim.begun + *moment,
-                    Ask::Wait(time) => Instant::now() + *time,
-                    _ => unreachable!("they are no others"),
-                };
-                sim.note(format!("ask {number}: {ask:?}"));
-                while Instant::now() < moment {
-                    crash_or(&sim, &mut process, tokio::time::sleep_until(moment)).await;
+            Ask::Wait(time) => {
+                until(&sim, &mut process, Instant::now() + *time).await;
+                continue;
+            }
+            Ask::Until(moment) => {
+                until(&sim, &mut process, sim.begun + *moment).await;
+                continue;
+            }
+            Ask::Await(moment) => {
+                let so_far = until_moment(&sim, &mut process, newest, *moment);
+                let _ = timeout(PATIENCE, so_far).await;
+                continue;
+            }
+            Ask::Say(word) => {
+                let said = say(&sim, &mut process, newest, *word);
+                let said = timeout(PATIENCE, said).await.unwrap_or_default();
+                if let Some(refusal) = said.filter(|_| faults.points.is_empty()) {
+                    let what = format!("{word:?} was refused: {}", refusal.problem.message);
+                    sim.world().violation(what);
                 }
+                continue;
+            }
+            Ask::File(edits) => {
+                sim.write_file(edit(&mut file, edits));
+                if let Some(process) = process.take() {
+                    process.kill();
+                }
+                process = Some(Process::start(&sim));
                 continue;
             }
             Ask::Meddle(meddling) => {
-                sim.note(format!("ask {number}: {ask:?}"));
                 sim.world().meddle(*meddling);
                 continue;
             }
+            _ => Change::Deploy {
+                image: images[next_image - 1].clone(),
+            },
         };
-        sim.note(format!("ask {number}: {ask:?}"));
         let sent = send(&sim, &mut process, number, ask, change);
         let sent = timeout(PATIENCE, sent).await;
         let sent = sent.unwrap_or(Err(Ended::Never));
         begun.push(sent.clone());
         if !matches!(ask, Ask::Start(..)) {
             let _ = timeout(PATIENCE, end(&sim, &mut process, &sent)).await;
+            look_behind(&sim, faults);
         }
     }
     for sent in &begun {
         let end = timeout(PATIENCE, end(&sim, &mut process, sent)).await;
         ends.push(end.unwrap_or(Err(Ended::Never)));
     }
+    look_behind(&sim, faults);
     // What is still to be told, and users after the last deploy.
     let rest = async {
         while sim.journal.undelivered().unwrap() > 0 {
@@ -233,6 +253,7 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
     open.store(false, Ordering::Relaxed);
     // The last request leaves.
     sleep(Duration::from_secs(1)).await;
+    sim.world().tick("shop", Instant::now());
     if let Some(process) = process {
         process.kill();
     }
@@ -240,6 +261,7 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
     let requests = sim.world().requests;
     Report {
         effects: makers.len(),
+        first,
         makers,
         hit,
         requests,
@@ -261,95 +283,9 @@ pub(crate) enum Ended {
     Never,
 }
 
-/// Sends one call, as the command line does, until it is answered.
-async fn send(
-    sim: &Sim,
-    process: &mut Option<Process>,
-    number: usize,
-    ask: &Ask,
-    change: Change,
-) -> Result<DeployId, Ended> {
-    let request = DeployRequest {
-        app: app(),
-        change,
-        source: Source {
-            sha: Some("a".repeat(40)),
-            actor: Some("ada".to_owned()),
-            ..Source::default()
-        },
-        window_override: matches!(ask, Ask::Override(_)).then(|| WindowOverride {
-            why: "the shop is down".to_owned(),
-        }),
-        registry: None,
-    };
-    let asked = Instant::now();
-    let deploy = loop {
-        let desk = desk(process);
-        let call = CallId(format!("call-{number}"));
-        let answer = desk.deploy(call, request.clone());
-        match crash_or(sim, process, answer).await {
-            Some(Ok(deploy)) => break deploy,
-            Some(Err(refusal)) if refusal.status == 503 => {
-                crash_or(sim, process, sleep(Duration::from_millis(100))).await;
-            }
-            Some(Err(Refusal { problem, .. })) => return Err(Ended::Refused(problem.code)),
-            None => {}
-        }
-    };
-    if let Ask::AbortAfter(after, _) | Ask::AbortRollbackAfter(after, _) = ask {
-        let moment = asked + *after;
-        while Instant::now() < moment {
-            crash_or(sim, process, tokio::time::sleep_until(moment)).await;
-        }
-        loop {
-            let desk = desk(process);
-            let abort = desk.abort(deploy.clone(), "a person".to_owned());
-            match crash_or(sim, process, abort).await {
-                Some(Err(refusal)) if refusal.status == 503 => {
-                    crash_or(sim, process, sleep(Duration::from_millis(100))).await;
-                }
-                Some(_) => break,
-                None => {}
-            }
-        }
-    }
-    Ok(deploy)
-}
-
-/// Waits for the end of a deploy.
-async fn end(
-    sim: &Sim,
-    process: &mut Option<Process>,
-    sent: &Result<DeployId, Ended>,
-) -> Result<DeployView, Ended> {
-    let deploy = sent.clone()?;
-    loop {
-        // Whether it is over is cheap to know; the view is folded once.
-        let record = sim.journal.deploy(&deploy).unwrap();
-        match record.map(|record| record.ended_at) {
-            Some(Some(_)) => {
-                let view = desk(process).view(&deploy);
-                let view = view.map_err(|refusal| Ended::Refused(refusal.problem.code))?;
-                return view.ok_or(Ended::Forgotten);
-            }
-            Some(None) => {
-                crash_or(sim, process, sleep(Duration::from_millis(500))).await;
-            }
-            None => return Err(Ended::Forgotten),
-        }
-    }
-}
-
-fn desk(process: &Option<Process>) -> Desk {
-    process
-        .as_ref()
-        .map(|process| process.desk.clone())
-        .unwrap()
-}
-
 /// Waits for something while the agent may die; nothing came of it then, and
 /// the agent was started again.
-async fn crash_or<A>(
+pub(crate) async fn crash_or<A>(
     sim: &Sim,
     process: &mut Option<Process>,
     what: impl Future<Output = A>,
@@ -362,45 +298,40 @@ async fn crash_or<A>(
             }
             sim.note("the agent is dead");
             sleep(DOWN).await;
-            sim.revive();
+            sim.revive().await;
             sim.note("the agent starts");
-            *process = Some(Process::start(sim, &sim.spec));
+            *process = Some(Process::start(sim));
             None
         }
         answer = what => Some(answer),
     }
 }
 
-/// Users come from the first release on, one after the other, while it is open.
+/// What a deploy put beside the users is gone with its end, and not only once the
+/// idle engine looks at the route, unless the proxy refused that.
+fn look_behind(sim: &Sim, faults: &Faults) {
+    if faults.are_visible() || !sim.journal.unfinished(&app()).unwrap().is_empty() {
+        return;
+    }
+    let mut world = sim.world();
+    let route = world.table.apps.get("shop").cloned();
+    for what in route.iter().flat_map(check::leftovers) {
+        world.violation(format!("{what} was left behind by a deploy"));
+    }
+}
+
+/// Users come, one after the other, while it is open.
 async fn users(sim: Sim, open: Arc<AtomicBool>) {
     while open.load(Ordering::Relaxed) {
         sleep(USERS_EVERY - REQUEST_TAKES).await;
-        let taken = {
-            let mut world = sim.world();
-            let name = world.arrive("shop", Instant::now());
-            name.and_then(|name| {
-                let id = world.containers.get(&name)?.id.clone();
-                Some((name, id))
-            })
-        };
+        sim.world().arrive("shop", Instant::now());
         sleep(REQUEST_TAKES).await;
-        if let Some((name, id)) = taken {
-            sim.world().leave(&name, &id);
-        }
+        sim.world().tick("shop", Instant::now());
     }
 }
 
 fn images(scenario: &Scenario, sim: &Sim) -> Vec<ImageReference> {
-    let behaviours = scenario.asks.iter().filter_map(|ask| match ask {
-        Ask::Deploy(behaviour, _) | Ask::Start(behaviour, _) => Some(*behaviour),
-        Ask::AbortAfter(..) | Ask::Refused(_) | Ask::Override(_) => Some(Behaviour::Good),
-        Ask::Again(_)
-        | Ask::Rollback(_)
-        | Ask::AbortRollbackAfter(..)
-        | Ask::Wait(_)
-        | Ask::Until(_)
-        | Ask::Meddle(_) => None,
-    });
+    let behaviours = scenario.asks.iter().filter_map(Ask::brings);
     let numbered = behaviours.enumerate().map(|(index, behaviour)| {
         let text = format!("ghcr.io/acme/shop@sha256:{:064x}", index + 1);
         let image = ImageReference::parse(&text).unwrap();
@@ -408,21 +339,4 @@ fn images(scenario: &Scenario, sim: &Sim) -> Vec<ImageReference> {
         image
     });
     numbered.collect()
-}
-
-impl Ask {
-    /// How it ends; none where it is refused.
-    pub(crate) fn expected(&self) -> Option<Outcome> {
-        match self {
-            Self::Refused(_) => None,
-            Self::Override(outcome)
-            | Self::Start(_, outcome)
-            | Self::Deploy(_, outcome)
-            | Self::Again(outcome)
-            | Self::AbortAfter(_, outcome)
-            | Self::AbortRollbackAfter(_, outcome)
-            | Self::Rollback(outcome) => Some(*outcome),
-            Self::Meddle(_) | Self::Wait(_) | Self::Until(_) => unreachable!("it is no call"),
-        }
-    }
 }

@@ -1,8 +1,20 @@
-//! What is done in a run, and how it must end.
+//! What is done in a run, and how it must end. The runs themselves stand in one
+//! file for each strategy.
+
+mod blue_green;
+mod canary;
+mod changes;
+mod hooks;
+mod in_place;
+mod people;
+mod rolling;
+mod shadow;
 
 use std::time::Duration;
 
 use cutover_plan::outcome::Outcome;
+
+use crate::world::World;
 
 /// How an image behaves.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -21,6 +33,8 @@ pub(crate) enum Behaviour {
     CrashesAfter(Duration),
     /// It answers its users with errors; its health path is good.
     FailsUsers,
+    /// It answers one user in so many with an error; its health path is good.
+    FailsOneIn(u32),
     /// Its health is good, but from the front door nothing comes to it.
     BehindAnotherDoor,
     /// Its hooks exit with 1.
@@ -56,24 +70,57 @@ pub(crate) enum Ask {
     Until(Duration),
     /// Nothing, for so long.
     Wait(Duration),
-    /// Nothing: the table in the proxy becomes another one behind the agent's back.
+    /// Nothing, until the deploy that was begun last is so far, or over.
+    Await(Moment),
+    /// A person says this of the deploy that was begun last.
+    Say(Word),
+    /// Nothing: the app's file is changed, and the agent started anew.
+    File(&'static [Edit]),
+    /// Nothing: something is changed behind the agent's back.
     Meddle(Meddling),
 }
 
-/// What becomes of the table.
+/// How far a deploy is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Moment {
+    /// It waits for a person.
+    Held,
+    /// Its watch of this number has begun, from 1.
+    Watch(usize),
+    /// It holds requests.
+    Parked,
+    /// It is over.
+    Over,
+}
+
+/// What a person says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Word {
+    Abort,
+    Approve,
+    Reject,
+    Promote { full: bool },
+}
+
+/// What is changed behind the agent's back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Meddling {
-    /// It is lost.
+    /// The table is lost.
     Lost,
     /// Users are sent to the release that stands by.
     SentToStandby,
+    /// What runs answers nobody any more.
+    Sickened,
 }
 
+/// What is written into the app's file: what there is, and what instead.
+pub(crate) type Edit = (&'static str, &'static str);
+
 /// A run.
+#[derive(Clone, Copy)]
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    /// What is written into the app's file: what there is, and what instead.
-    pub(crate) file: &'static [(&'static str, &'static str)],
+    pub(crate) file: &'static [Edit],
     pub(crate) asks: &'static [Ask],
     /// The image that serves at the end, by its number from 1.
     pub(crate) serves: Option<usize>,
@@ -81,431 +128,118 @@ pub(crate) struct Scenario {
     pub(crate) whys: &'static [&'static str],
     /// How many containers of releases are made in all, where that tells something.
     pub(crate) made: Option<u16>,
+    /// Whether faults are tried in its first deploy as well, which is the same
+    /// in all scenarios of a strategy.
+    pub(crate) whole: bool,
+    /// Whether the app's file lets some requests be refused while others are held.
+    pub(crate) refuses: bool,
+    /// What its users must have seen.
+    pub(crate) seen: fn(&World) -> bool,
 }
 
-const SECOND: Duration = Duration::from_secs(1);
-
-/// Every scenario begins with a first good deploy, but for the last ones.
-pub(crate) const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "deploy",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        ],
-        serves: Some(2),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "three deploys",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::HealthyAfter(SECOND), Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Again(Outcome::Promoted),
-        ],
-        serves: Some(3),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "lost table",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Meddle(Meddling::Lost),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "rollback",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Rollback(Outcome::Promoted),
-            Ask::Rollback(Outcome::Failed),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "cold rollback",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::ExitsAtStart, Outcome::Failed),
-            Ask::Rollback(Outcome::Promoted),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "abort of a rollback, then a deploy",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            // The users are on v1 by then, and a rollback is never rolled back.
-            Ask::AbortRollbackAfter(Duration::from_secs(3), Outcome::Aborted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        ],
-        serves: Some(3),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "exits at start",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::ExitsAtStart, Outcome::Failed),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "never healthy",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::NeverHealthy, Outcome::Failed),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "wavers",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Wavers, Outcome::Failed),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "no such image",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Missing, Outcome::Failed),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "bad under traffic",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::FailsUsers, Outcome::RolledBack),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "behind another door",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::BehindAnotherDoor, Outcome::RolledBack),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "crashes under traffic",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            // It lives through its gate, even if the agent dies there.
-            Ask::Deploy(
-                Behaviour::CrashesAfter(Duration::from_millis(5_500)),
-                Outcome::RolledBack,
-            ),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "abort before the shift",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::AbortAfter(Duration::from_millis(300), Outcome::Aborted),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "abort under traffic",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::AbortAfter(Duration::from_secs(4), Outcome::Aborted),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "hook before the start",
-        file: &[(
-            "[github]",
-            "[hooks.before_start]\ncommand = [\"migrate\"]\ntimeout = \"70s\"\n[github]",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::FailsHook, Outcome::Failed),
-            Ask::Wait(Duration::from_secs(10)),
-            Ask::Deploy(Behaviour::HangsInHook, Outcome::Failed),
-            Ask::Wait(Duration::from_secs(10)),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        ],
-        serves: Some(4),
-        whys: &[
-            "the hook before_start exited with 1",
-            "did not end within 1m 10s",
-        ],
-        made: None,
-    },
-    Scenario {
-        name: "hook before the shift",
-        file: &[(
-            "[github]",
-            "[hooks.before_shift]\ncommand = [\"smoke\"]\n[github]",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::FailsHook, Outcome::Failed),
-            Ask::AbortAfter(Duration::from_millis(900), Outcome::Aborted),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "hook after the shift",
-        file: &[(
-            "[github]",
-            "[hooks.after_shift]\ncommand = [\"warm\"]\n[hooks.on_failure]\ncommand = [\"tell\"]\n[github]",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::FailsHook, Outcome::RolledBack),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "hook after success",
-        file: &[(
-            "[github]",
-            "[hooks.after_success]\ncommand = [\"tell\"]\n[github]",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::FailsHook, Outcome::Promoted),
-        ],
-        serves: Some(2),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "red-black",
-        file: &[(
-            "port = 8080",
-            "port = 8080\nstrategy = \"red-black\"\nstandby = \"20s\"",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Wait(Duration::from_millis(19_900)),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Wait(Duration::from_secs(30)),
-        ],
-        serves: Some(3),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "red-black, back in time",
-        file: &[(
-            "port = 8080",
-            "port = 8080\nstrategy = \"red-black\"\nstandby = \"60s\"",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Wait(Duration::from_secs(10)),
-            Ask::Rollback(Outcome::Promoted),
-            Ask::Wait(Duration::from_secs(70)),
-        ],
-        serves: Some(1),
-        whys: &[],
-        made: Some(2),
-    },
-    Scenario {
-        name: "windows",
-        // The run begins on a Thursday at 20:26:40.
-        file: &[(
-            "[github]",
-            "[windows]\ntimezone = \"UTC\"\ndeny = [\"thu 20:28-23:00\"]\n[github]",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Until(Duration::from_secs(75)),
-            // It is healthy only once they are closed.
-            Ask::Deploy(
-                Behaviour::HealthyAfter(Duration::from_secs(7)),
-                Outcome::Failed,
-            ),
-            Ask::Until(Duration::from_secs(100)),
-            Ask::Refused("closed"),
-            Ask::Override(Outcome::Promoted),
-            Ask::Rollback(Outcome::Promoted),
-        ],
-        serves: Some(1),
-        whys: &["the users were not moved"],
-        made: None,
-    },
-    Scenario {
-        name: "watched on",
-        file: &[(
-            "max_error_rate",
-            "min_requests = 90\non_no_verdict = \"extend\"\nextend_to = \"40s\"\nmax_error_rate",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        ],
-        serves: Some(2),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "stalled",
-        file: &[
-            ("port = 8080", "port = 8080\nprogress_deadline = \"60s\""),
-            ("deadline = \"10s\"", "deadline = \"50s\""),
-            (
-                "[github]",
-                "[hooks.before_start]\ncommand = [\"migrate\"]\ntimeout = \"50s\"\n[github]",
-            ),
-        ],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Deploy(Behaviour::LingersInHook, Outcome::Failed),
-        ],
-        serves: Some(1),
-        whys: &["it got no further for 1m"],
-        made: None,
-    },
-    Scenario {
-        name: "superseded",
-        file: &[],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Start(Behaviour::NeverHealthy, Outcome::Superseded),
-            Ask::Wait(Duration::from_millis(300)),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        ],
-        serves: Some(3),
-        whys: &["took its place"],
-        made: None,
-    },
-    Scenario {
-        name: "queued",
-        file: &[(
-            "[github]",
-            "[supersede]\nbefore_shift = \"queue\"\n[github]",
-        )],
-        asks: &[
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-            Ask::Start(Behaviour::NeverHealthy, Outcome::Failed),
-            Ask::Start(Behaviour::Good, Outcome::Superseded),
-            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        ],
-        serves: Some(4),
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "rejected",
-        file: &[(
-            "[github]",
-            "[supersede]\nbefore_shift = \"reject\"\n[github]",
-        )],
-        asks: &[
-            Ask::Start(Behaviour::NeverHealthy, Outcome::Failed),
-            Ask::Refused("busy"),
-        ],
-        serves: None,
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "beyond the host",
-        file: &[("port = 8080", "port = 8080\nstrategy = \"canary\"")],
-        asks: &[Ask::Refused("beyond_host")],
-        serves: None,
-        whys: &[],
-        made: None,
-    },
-    Scenario {
-        name: "first deploy goes bad",
-        file: &[],
-        asks: &[Ask::Deploy(Behaviour::FailsUsers, Outcome::RolledBack)],
-        serves: None,
-        whys: &[],
-        made: None,
-    },
-];
-
-/// Not among the others: with a fault in it the agent may put the table right
-/// before the deploy comes so far.
-pub(crate) const SENT_TO_STANDBY: Scenario = Scenario {
-    name: "sent to standby",
+/// A scenario with nothing special about it.
+const PLAIN: Scenario = Scenario {
+    name: "",
     file: &[],
-    asks: &[
-        Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        Ask::Deploy(Behaviour::Good, Outcome::Promoted),
-        Ask::Meddle(Meddling::SentToStandby),
-        Ask::Deploy(Behaviour::Good, Outcome::Failed),
-    ],
-    serves: Some(2),
+    asks: &[],
+    serves: None,
     whys: &[],
     made: None,
+    whole: false,
+    refuses: false,
+    seen: |_| true,
 };
+
+/// Every scenario that is run with faults. Nearly all begin with a good deploy.
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
+    let files = [
+        blue_green::SCENARIOS,
+        hooks::SCENARIOS,
+        people::SCENARIOS,
+        canary::SCENARIOS,
+        rolling::SCENARIOS,
+        in_place::SCENARIOS,
+        shadow::SCENARIOS,
+        changes::SCENARIOS,
+    ];
+    files.into_iter().flatten()
+}
+
+/// Those whose end a fault may rightly change.
+pub(crate) fn without_faults() -> impl Iterator<Item = &'static Scenario> {
+    blue_green::WITHOUT_FAULTS
+        .iter()
+        .chain(canary::WITHOUT_FAULTS)
+}
 
 impl Scenario {
     /// The asks that are answered.
     pub(crate) fn calls(&self) -> impl Iterator<Item = &'static Ask> {
-        self.asks
-            .iter()
-            .filter(|ask| !matches!(ask, Ask::Meddle(_) | Ask::Wait(_) | Ask::Until(_)))
+        self.asks.iter().filter(|ask| ask.is_call())
     }
 
     pub(crate) fn find(name: &str) -> &'static Self {
-        let found = SCENARIOS.iter().find(|scenario| scenario.name == name);
+        let found = all()
+            .chain(without_faults())
+            .find(|scenario| scenario.name == name);
         found.unwrap_or_else(|| panic!("there is no scenario {name:?}"))
+    }
+}
+
+impl Ask {
+    fn is_call(&self) -> bool {
+        match self {
+            Self::Deploy(..)
+            | Self::Again(_)
+            | Self::AbortAfter(..)
+            | Self::Rollback(_)
+            | Self::AbortRollbackAfter(..)
+            | Self::Start(..)
+            | Self::Refused(_)
+            | Self::Override(_) => true,
+            Self::Until(_)
+            | Self::Wait(_)
+            | Self::Await(_)
+            | Self::Say(_)
+            | Self::File(_)
+            | Self::Meddle(_) => false,
+        }
+    }
+
+    /// How it ends; none where it is refused.
+    pub(crate) fn expected(&self) -> Option<Outcome> {
+        match self {
+            Self::Override(outcome)
+            | Self::Start(_, outcome)
+            | Self::Deploy(_, outcome)
+            | Self::Again(outcome)
+            | Self::AbortAfter(_, outcome)
+            | Self::AbortRollbackAfter(_, outcome)
+            | Self::Rollback(outcome) => Some(*outcome),
+            Self::Refused(_)
+            | Self::Meddle(_)
+            | Self::Wait(_)
+            | Self::Until(_)
+            | Self::Await(_)
+            | Self::Say(_)
+            | Self::File(_) => None,
+        }
+    }
+
+    /// How the image behaves that it brings; none where it brings no new one.
+    pub(crate) fn brings(&self) -> Option<Behaviour> {
+        match self {
+            Self::Deploy(behaviour, _) | Self::Start(behaviour, _) => Some(*behaviour),
+            Self::AbortAfter(..) | Self::Refused(_) | Self::Override(_) => Some(Behaviour::Good),
+            Self::Again(_)
+            | Self::Rollback(_)
+            | Self::AbortRollbackAfter(..)
+            | Self::Wait(_)
+            | Self::Until(_)
+            | Self::Await(_)
+            | Self::Say(_)
+            | Self::File(_)
+            | Self::Meddle(_) => None,
+        }
     }
 }

@@ -1,18 +1,19 @@
 //! The modelled world: what is true, whoever believes what.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use cutover_agent::containers::{HookOrder, StartOrder};
 use cutover_agent::forge::Message;
-use cutover_plan::id::{DeployId, Digest};
+use cutover_plan::id::{DeployId, Digest, ReleaseNumber};
 use cutover_plan::step::HookPoint;
 use cutover_wire::statistics::Statistics;
-use cutover_wire::table::{Split, Table};
+use cutover_wire::table::{Maintenance, Pool, Route, Split, Table, WHOLE};
 use tokio::time::Instant;
 
 use crate::scenario::{Behaviour, Meddling};
+use crate::users::Users;
 
 /// Good answers that the app's spec asks for before a release gets requests.
 pub(crate) const SUCCESSES: u32 = 2;
@@ -37,12 +38,34 @@ pub(crate) struct World {
     pub(crate) counted: Statistics,
     /// Statuses that GitHub has, in the order it got them.
     pub(crate) told: Vec<Message>,
-    /// Requests of users, and what was lost.
+    /// Everybody who is there.
+    pub(crate) users: Users,
+    /// Requests that a release took, or should have taken.
     pub(crate) requests: u64,
+    /// Those of people with the secret to a release that they alone see.
+    pub(crate) guests: u64,
+    /// Those that a rule sent.
+    pub(crate) chosen: u64,
+    /// Those to each pool while they were split.
+    pub(crate) split: BTreeMap<String, u64>,
+    /// Those that were answered with the page of an app that is closed.
+    pub(crate) turned_away: u64,
+    /// Those that were held.
+    pub(crate) held_in_all: u64,
+    /// Those that found no place to wait, or waited too long.
+    pub(crate) refused: u64,
+    /// Whether the app's file lets some be refused.
+    pub(crate) may_refuse: bool,
+    /// Whether the release that serves was made to answer nobody.
+    pub(crate) sickened: bool,
+    /// Containers that the app's file asks for.
+    pub(crate) replicas: u16,
+    /// The same, when a release was started first.
+    pub(crate) wanted: BTreeMap<ReleaseNumber, u16>,
+    /// Releases that may be live at once.
+    pub(crate) most_live: usize,
     /// What must never happen, as it happened.
     pub(crate) violations: Vec<String>,
-    /// Requests whose release ended under them by its own fault.
-    pub(crate) died_with_the_app: u64,
 }
 
 /// A hook.
@@ -84,6 +107,8 @@ pub(crate) struct Modelled {
     pub(crate) good_answers: u32,
     /// Requests of users inside.
     pub(crate) open: u32,
+    /// Requests and copies that it has taken.
+    pub(crate) taken: u32,
 }
 
 impl Modelled {
@@ -98,6 +123,20 @@ impl Modelled {
         }
     }
 
+    /// Whether it ends before a request of now has left.
+    pub(crate) fn dies_soon(&self, now: Instant) -> bool {
+        self.restarts(now + Duration::from_millis(50)) > self.restarts(now)
+    }
+
+    /// Whether it answers the request that it has taken last with an error.
+    pub(crate) fn fails_its_user(&self) -> bool {
+        match self.behaviour {
+            Behaviour::FailsUsers | Behaviour::NeverHealthy => true,
+            Behaviour::FailsOneIn(many) => self.taken.is_multiple_of(many),
+            _ => false,
+        }
+    }
+
     pub(crate) fn runs(&self) -> bool {
         self.behaviour != Behaviour::ExitsAtStart
     }
@@ -107,6 +146,7 @@ impl Modelled {
         match self.behaviour {
             Behaviour::Good
             | Behaviour::FailsUsers
+            | Behaviour::FailsOneIn(_)
             | Behaviour::BehindAnotherDoor
             | Behaviour::FailsHook
             | Behaviour::HangsInHook => true,
@@ -153,69 +193,110 @@ impl World {
         self.hooks.insert(name, hook);
     }
 
-    /// A user's request arrives: the name of the container that takes it.
-    pub(crate) fn arrive(&mut self, app: &str, now: Instant) -> Option<String> {
-        let route = self.table.apps.get(app)?;
-        let pool = route.serving.sole()?.to_owned();
-        let targets = route
-            .pools
-            .get(&pool)
-            .map(|pool| pool.targets.clone())
-            .unwrap_or_default();
-        let Some(target) = targets.first().cloned() else {
-            self.violation(format!("a request found the pool {pool} without a target"));
-            return None;
-        };
-        self.requests += 1;
-        let Some(container) = self.containers.get_mut(&target.id) else {
-            self.violation(format!(
-                "a request was lost: {} is gone, but serves",
-                target.id
-            ));
-            return None;
-        };
-        if container.address != target.address {
-            let id = target.id.clone();
-            self.violation(format!("a request was lost: {id} has another address"));
-            return None;
+    /// A table comes into force: no request may be led astray by it.
+    pub(crate) fn follow(&mut self, table: &Table) {
+        let problems = table.problems();
+        if !problems.is_empty() {
+            self.violation(format!("a wrong table: {problems:?}"));
         }
-        if container.good_answers < SUCCESSES {
-            let (id, good) = (target.id.clone(), container.good_answers);
-            self.violation(format!("a request went to {id} after {good} good answers"));
-        }
-        let container = self.containers.get_mut(&target.id)?;
-        if container.behaviour == Behaviour::BehindAnotherDoor {
-            return None;
-        }
-        container.open += 1;
-        let failed = container.behaviour == Behaviour::FailsUsers;
-        let died = container.restarts(now + Duration::from_millis(50)) > container.restarts(now);
-        let pools = self.counted.apps.entry(app.to_owned()).or_default();
-        let pool = pools.entry(pool).or_default();
-        match (failed, died) {
-            (_, true) => {
-                pool.failed += 1;
-                self.died_with_the_app += 1;
+        let routes: Vec<_> = table.apps.values().cloned().collect();
+        for route in &routes {
+            for pool in self.reached(route) {
+                self.check_pool(&pool, &route.pools[&pool]);
             }
-            (true, false) => pool.server_errors += 1,
-            (false, false) => pool.succeeded += 1,
+            if route.park.is_none() && route.maintenance == Maintenance::Off {
+                self.check_shares(route);
+            }
         }
-        pool.latency.record(20_000);
-        Some(target.id)
+        self.table = table.clone();
+        let now = Instant::now();
+        self.let_go("shop", now);
+        self.count_bad("shop", now);
     }
 
-    /// The request leaves the container `id` that took it.
-    pub(crate) fn leave(&mut self, name: &str, id: &str) {
-        match self.containers.get_mut(name) {
-            Some(container) if container.id == id => container.open -= 1,
-            _ => self.violation(format!("a request was cut: {name} was removed under it")),
+    /// The pools that somebody gets to.
+    fn reached(&self, route: &Route) -> BTreeSet<String> {
+        let held = route.park.is_some() || route.maintenance == Maintenance::On;
+        let users = route.serving.weights().map(|(pool, _)| pool);
+        let users = users.chain(route.rules.iter().map(|rule| rule.pool.as_str()));
+        let users: Vec<_> = users.filter(|_| !held).collect();
+        let guests = route.preview.iter().map(|shown| shown.pool.as_str());
+        let copies = route.mirror.iter().map(|mirror| mirror.pool.as_str());
+        let all = users.into_iter().chain(guests).chain(copies);
+        all.map(str::to_owned).collect()
+    }
+
+    fn check_pool(&mut self, name: &str, pool: &Pool) {
+        for target in &pool.targets {
+            let id = &target.id;
+            match self.containers.get(id) {
+                Some(one) if one.address != target.address => {
+                    self.violation(format!("the table knows {id} by another address"));
+                }
+                Some(one) if one.good_answers >= SUCCESSES => {}
+                Some(one) => {
+                    let good = one.good_answers;
+                    self.violation(format!(
+                        "{id} of {name} is to serve after {good} good answers"
+                    ));
+                }
+                None => self.violation(format!("{id} of {name} is to serve, and is gone")),
+            }
         }
     }
 
-    /// Somebody changes the table behind the agent's back.
+    /// Capacity rises before weight and falls after it: no container gets more
+    /// than its part of all requests, by the least number that was asked for.
+    fn check_shares(&mut self, route: &Route) {
+        let all = route.serving.weights().map(|(pool, _)| pool);
+        let wanted = all.filter_map(|pool| self.wanted.get(&number(pool)?).copied());
+        let part = u64::from(WHOLE) / u64::from(wanted.min().unwrap_or(1).max(1)) + 1;
+        for (pool, weight) in route.serving.weights() {
+            let targets = route.pools[pool].targets.len() as u64;
+            if u64::from(weight.0) > targets * part && !self.sickened {
+                self.violation(format!(
+                    "{weight} of all requests go to {targets} of {pool}"
+                ));
+            }
+        }
+    }
+
+    /// The proxy is upgraded: what it counts begins at zero.
+    pub(crate) fn count_anew(&mut self) {
+        self.counted = Statistics {
+            instance: format!("{}I", self.counted.instance),
+            ..Statistics::default()
+        };
+    }
+
+    /// Requests to a pool while they were split.
+    pub(crate) fn split_to(&self, pool: &str) -> u64 {
+        self.split.get(pool).copied().unwrap_or_default()
+    }
+
+    /// Requests that ended at a pool.
+    pub(crate) fn users_of(&self, pool: &str) -> u64 {
+        let pools = self.counted.apps.get("shop");
+        let counts = pools.and_then(|pools| pools.get(pool));
+        counts.map_or(0, |counts| counts.finished())
+    }
+
+    /// Copies that were made.
+    pub(crate) fn copied(&self) -> u64 {
+        let mirrors = &self.counted.proxy.mirrors;
+        mirrors.get("shop").map_or(0, |counts| counts.copied)
+    }
+
+    /// Somebody changes something behind the agent's back.
     pub(crate) fn meddle(&mut self, meddling: Meddling) {
         self.table.generation += 1;
         match meddling {
+            Meddling::Sickened => {
+                self.sickened = true;
+                for one in self.containers.values_mut() {
+                    one.behaviour = Behaviour::NeverHealthy;
+                }
+            }
             Meddling::Lost => self.table.apps.clear(),
             Meddling::SentToStandby => {
                 let route = self.table.apps.get_mut("shop").unwrap();
@@ -226,7 +307,7 @@ impl World {
         }
     }
 
-    /// More than two live releases of the app, which must never be.
+    /// More live releases of the app than there may be.
     pub(crate) fn count_live(&mut self) {
         let mut live: Vec<_> = self
             .containers
@@ -235,8 +316,13 @@ impl World {
             .collect();
         live.sort_unstable();
         live.dedup();
-        if live.len() > 2 {
+        if live.len() > self.most_live {
             self.violation(format!("{} releases are live", live.len()));
         }
     }
+}
+
+/// The release of a pool.
+fn number(pool: &str) -> Option<ReleaseNumber> {
+    Some(ReleaseNumber(pool.strip_prefix('v')?.parse().ok()?))
 }

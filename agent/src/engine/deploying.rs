@@ -11,7 +11,7 @@ use cutover_wire::request::Decision;
 use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
 
-use super::keep::Keeper;
+use super::keep::{Aside, Keeper};
 use super::steps::{Done, Steps};
 use super::{Course, Deploy, Engine, EngineError, KEEP_EVERY, Wanted, able, respond, window};
 use crate::clock::Clock;
@@ -176,7 +176,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     self.append(deploy, Event::StepProgressed { at, note })?;
                 }
                 _ = tick.tick(), if leaves_routes_alone(step) && keeping.is_none() => {
-                    keeping = Some(Box::pin(self.keep()));
+                    keeping = Some(Box::pin(self.keep(Aside::Kept)));
                 }
                 // Looked at beside the step, which must not wait for it.
                 Some(looked) = async { Some(keeping.as_mut()?.await) } => {
@@ -210,7 +210,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     return Ok(End::Event(Event::HoldExpired { time }));
                 }
                 () = tokio::time::sleep(KEEP_EVERY) => {
-                    let looked = self.keep().await;
+                    let looked = self.keep(Aside::Kept).await;
                     keeper.hear(self.lease.app(), looked);
                 }
             }

@@ -9,13 +9,22 @@ use cutover_plan::id::AppName;
 use cutover_wire::table::Route;
 
 use super::route::{self, Parts, Put};
-use super::{Engine, Lease, Look};
+use super::{Engine, Lease, Look, side};
 use crate::containers::Containers;
 use crate::journal::Record;
 use crate::traffic::Traffic;
 
 /// How long a look may take: both answer in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What becomes of the parts of a route that only a deploy puts there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// A deploy is under way, and they are its own.
+    Kept,
+    /// None is: a preview, copies or sessions that one could not end are ended.
+    Ended,
+}
 
 /// What the last look found, so that the log tells a trouble once.
 #[derive(Debug, Default)]
@@ -44,13 +53,16 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     ///
     /// An app that the journal knows nothing of is left alone: its route may
     /// be all that is left of a lost journal, and users are on it.
-    pub(super) fn keep(&self) -> impl Future<Output = Result<(), String>> + Send + use<C, T, R> {
+    pub(super) fn keep(
+        &self,
+        aside: Aside,
+    ) -> impl Future<Output = Result<(), String>> + Send + use<C, T, R> {
         let (look, lease) = (self.look(), Arc::clone(&self.lease));
         async move {
             if look.releases.serving.is_none() {
                 return Ok(());
             }
-            let mended = tokio::time::timeout(PATIENCE, look.mend(&lease));
+            let mended = tokio::time::timeout(PATIENCE, look.mend(&lease, aside));
             let late = |_| Err("the engine or the proxy does not answer".to_owned());
             mended.await.unwrap_or_else(late)
         }
@@ -58,7 +70,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 }
 
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
-    async fn mend(&self, lease: &Lease) -> Result<(), String> {
+    async fn mend(&self, lease: &Lease, aside: Aside) -> Result<(), String> {
         let app = &self.app;
         let listed = self.drivers.containers.list(app).await;
         let containers = listed.map_err(|error| error.reason)?;
@@ -78,10 +90,14 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
                 to,
                 beside: &beside,
             };
-            let route = parts.route(now);
+            let now = now.map(|now| match aside {
+                Aside::Kept => now.clone(),
+                Aside::Ended => side::bare(now),
+            });
+            let route = parts.route(now.as_ref());
             *absent.lock().unwrap_or_else(PoisonError::into_inner) = route.as_ref().err().copied();
             // The old addresses may answer again at any time, so they stay.
-            route.unwrap_or_else(|_| now.cloned())
+            route.unwrap_or(now)
         };
         match route::put(lease, &*self.drivers.traffic, change).await {
             Ok(Put::Unchanged(_)) => {

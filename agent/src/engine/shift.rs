@@ -42,6 +42,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 Err(_) => "the engine or the proxy does not answer".to_owned(),
             };
             if let Some(to) = to.sole()
+                && self.is_blind().await
                 && let Ok(Some(finding)) =
                     tokio::time::timeout(BACK_PATIENCE, self.shift_to_known(to)).await
             {
@@ -51,12 +52,23 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         }
     }
 
+    /// Whether the engine does not say what runs.
+    async fn is_blind(&self) -> bool {
+        let listed = self.drivers.containers.list(self.lease.app());
+        let listed = tokio::time::timeout(BACK_PATIENCE, listed).await;
+        !matches!(listed, Ok(Ok(_)))
+    }
+
     /// Sends new requests to a release whose pool is in the table already.
     async fn shift_to_known(&self, to: ReleaseNumber) -> Option<Finding> {
         let pool = to.to_string();
         let change = |now: Option<&Route>| {
             let mut route = now?.clone();
-            if route.pools.contains_key(&pool) {
+            if route
+                .pools
+                .get(&pool)
+                .is_some_and(|there| !there.targets.is_empty())
+            {
                 route.serving = Split::all_to(&pool);
                 route.rules.clear();
                 route.park = None;
@@ -125,11 +137,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let serves = AtomicBool::new(false);
         let without = |now: Option<&Route>| {
             let mut route = now?.clone();
-            // Whoever holds all requests sends none; the next shift lists what runs.
-            let served = route.is_served_by(&pool);
-            if served && route.park.is_some() {
-                return Some(route);
-            }
+            // Whoever holds all requests sends none. The pool stays, because it is who
+            // serves; its targets go: when they start again, they are elsewhere.
+            let held = route.park.is_some() && route.is_served_by(&pool);
+            let served = route.is_served_by(&pool) && !held;
             if let Some(left) = route.pools.get_mut(&pool) {
                 let before = left.targets.len();
                 left.targets.retain(|target| !names(replicas, &target.id));
@@ -137,7 +148,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                     serves.store(true, Ordering::Relaxed);
                     return now.cloned();
                 }
-                if left.targets.is_empty() {
+                if left.targets.is_empty() && !held {
                     route.pools.remove(&pool);
                 }
             }

@@ -165,6 +165,16 @@ pub(super) fn forget(route: &mut Route, pool: &str) {
     }
 }
 
+/// A route with its users only.
+pub(super) fn bare(route: &Route) -> Route {
+    Route {
+        affinity: None,
+        preview: None,
+        mirror: None,
+        ..route.clone()
+    }
+}
+
 /// What is left of a route when nobody sees the preview any more; nothing of one
 /// that was only made for it.
 fn without_preview(now: Option<&Route>) -> Option<Route> {

@@ -129,7 +129,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 image,
                 slot,
                 replicas,
-            } => self.start(*release, image, *slot, replicas).await,
+            } => match is_back(running) {
+                false => self.start(*release, image, *slot, replicas).await,
+                true => self.start_again(*release, image, *slot, replicas).await,
+            },
             Step::Gate {
                 release,
                 replicas,
@@ -139,10 +142,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 let spent = self.since(running);
                 self.gate(*release, replicas, check, *deadline, spent).await
             }
-            Step::Shift { to, from } => {
-                let back = running.is_some_and(|running| matches!(running.at, Cursor::Back(_)));
-                self.shift(to, from, back).await
-            }
+            Step::Shift { to, from } => self.shift(to, from, is_back(running)).await,
             Step::Drain {
                 release,
                 replicas,
@@ -233,6 +233,24 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             all => format!("containers {}", all.join(", ")),
         };
         Ok(Finding::Note { text })
+    }
+
+    /// On the way back requests wait for what is started, or too few answer them,
+    /// and there is no other road: whatever refuses is asked again until the deadline.
+    async fn start_again(
+        &self,
+        release: ReleaseNumber,
+        image: &ImageReference,
+        slot: Slot,
+        replicas: &BTreeSet<Replica>,
+    ) -> Result<Finding, Failure> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            match self.start(release, image, slot, replicas).await {
+                Err(failure) => self.pause(&mut pause, failure.reason).await,
+                started => return started,
+            }
+        }
     }
 
     /// The journal remembers what stands by, and until when.
@@ -406,6 +424,11 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         // A clock that was set back must not give a negative time.
         Duration::try_from(since).unwrap_or(Duration::ZERO)
     }
+}
+
+/// Whether a step belongs to a way back.
+fn is_back(running: Option<Running>) -> bool {
+    running.is_some_and(|running| matches!(running.at, Cursor::Back(_)))
 }
 
 /// When streams and tunnels are ended whose containers are stopped next: they have

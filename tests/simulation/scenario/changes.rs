@@ -1,0 +1,70 @@
+//! The app's file changes while its image stays.
+
+use cutover_plan::outcome::Outcome;
+
+use super::{Ask, Behaviour, Edit, PLAIN, Scenario};
+
+const THREE: Edit = ("port = 8080", "port = 8080\nreplicas = 3");
+const ONE: Edit = ("replicas = 3", "replicas = 1");
+const OTHER: Edit = ("port = 8080", "port = 8080\nenv = { COLOUR = \"red\" }");
+
+/// See the module.
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "another configuration",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Again(Outcome::Promoted),
+            Ask::File(&[OTHER]),
+            Ask::Again(Outcome::Promoted),
+        ],
+        serves: Some(1),
+        made: Some(2),
+        ..PLAIN
+    },
+    Scenario {
+        name: "more and fewer containers",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::File(&[THREE]),
+            Ask::Again(Outcome::Promoted),
+            Ask::File(&[ONE]),
+            Ask::Again(Outcome::Promoted),
+        ],
+        serves: Some(1),
+        made: Some(5),
+        ..PLAIN
+    },
+    Scenario {
+        name: "more and fewer containers, one by one",
+        file: &[("port = 8080", "port = 8080\nstrategy = \"rolling\"")],
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::File(&[THREE]),
+            Ask::Again(Outcome::Promoted),
+            Ask::File(&[ONE]),
+            Ask::Again(Outcome::Promoted),
+        ],
+        serves: Some(1),
+        made: Some(5),
+        ..PLAIN
+    },
+    Scenario {
+        name: "another strategy",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::File(&[("port = 8080", "port = 8080\nstrategy = \"in-place\"")]),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::File(&[
+                ("\"in-place\"", "\"canary\""),
+                (
+                    "[github]",
+                    "[canary]\nweights = [50, 100]\nbake = \"3s\"\n[github]",
+                ),
+            ]),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(3),
+        ..PLAIN
+    },
+];
