@@ -65,6 +65,8 @@ pub enum Command {
     },
     /// Hear what a person says to a deploy that waits or bides its time.
     Decide {
+        /// The call's id, by which a repeat is known.
+        call: CallId,
         /// Which one.
         deploy: DeployId,
         /// What is said.
@@ -122,9 +124,11 @@ impl Desk {
             .await?
     }
 
-    /// Says something to a deploy that waits or bides its time.
+    /// Says something to a deploy that waits or bides its time. A call that was
+    /// taken before does nothing, though the deploy may wait again by now.
     pub async fn decide(
         &self,
+        call: CallId,
         deploy: DeployId,
         decision: Decision,
         by: String,
@@ -132,7 +136,13 @@ impl Desk {
         let Some(record) = self.journal.deploy(&deploy)? else {
             return Err(Refusal::unknown_deploy(&deploy));
         };
+        match self.journal.find_call(&call.0)? {
+            Some(first) if first == deploy => return Ok(()),
+            Some(first) => return Err(Refusal::used(&call, &first)),
+            None => {}
+        }
         self.ask(&record.app, |reply| Command::Decide {
+            call,
             deploy,
             decision,
             by,
@@ -166,6 +176,22 @@ impl Desk {
         };
         let spec = self.apps.get(&record.app).map(|desk| &desk.spec);
         Ok(Some(view::deploy(&self.journal, spec, &record)?))
+    }
+
+    /// The newest deploys of an app, or of all, as they are shown: without the
+    /// lines of the app, which only the view of one deploy has.
+    pub fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<DeployView>, Refusal> {
+        if let Some(app) = app.filter(|app| !self.apps.contains_key(*app)) {
+            return Err(Refusal::unknown_app(app));
+        }
+        let records = self.journal.newest(app, limit)?;
+        let shown = records.iter().map(|record| {
+            let spec = self.apps.get(&record.app).map(|desk| &desk.spec);
+            let mut view = view::deploy(&self.journal, spec, record)?;
+            view.log.clear();
+            Ok(view)
+        });
+        shown.collect()
     }
 
     /// The names of the apps.

@@ -14,8 +14,10 @@
 
 mod answer;
 mod credentials;
+mod decisions;
 mod deploys;
 mod events;
+mod looks;
 mod serve;
 mod signed;
 mod socket;
@@ -29,7 +31,7 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use cutover_wire::agent::{DEPLOYS, HEALTHZ, QUERIES};
+use cutover_wire::agent::{APPS, DEPLOYS, HEALTHZ, QUERIES};
 use cutover_wire::signature::Secret;
 use tokio::sync::{Semaphore, watch};
 
@@ -129,11 +131,24 @@ impl Inbox {
             door,
         });
         let one = format!("{DEPLOYS}/{{deploy}}");
-        let worked_on = Router::new()
-            .route(DEPLOYS, post(deploys::begin))
+        // What is told to whoever may open the socket; strangers are told nothing.
+        let (deploys, looks) = match door {
+            Door::Network => (post(deploys::begin), Router::new()),
+            Door::Local => {
+                let looks = Router::new()
+                    .route(APPS, get(looks::apps))
+                    .route(&format!("{APPS}/{{app}}"), get(looks::app));
+                (post(deploys::begin).get(looks::history), looks)
+            }
+        };
+        let worked_on = looks
+            .route(DEPLOYS, deploys)
             .route(QUERIES, post(deploys::answer))
             .route(&one, get(deploys::show))
             .route(&format!("{one}/abort"), post(deploys::abort))
+            .route(&format!("{one}/approve"), post(decisions::approve))
+            .route(&format!("{one}/reject"), post(decisions::reject))
+            .route(&format!("{one}/promote"), post(decisions::promote))
             .route(&format!("{one}/events"), get(events::follow))
             .route_layer(middleware::from_fn_with_state(
                 Arc::clone(&counter),

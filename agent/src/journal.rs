@@ -90,6 +90,18 @@ pub trait Record: Send + Sync + 'static {
         releases: &Releases,
         messages: &[Message],
     ) -> Result<u64, JournalError>;
+
+    /// The same for an event that a call asked for: the call is durable with
+    /// it, so that it can be known when it comes again.
+    fn append_called(
+        &self,
+        call: &str,
+        deploy: &DeployId,
+        at: Timestamp,
+        event: &Event,
+        releases: &Releases,
+        messages: &[Message],
+    ) -> Result<u64, JournalError>;
 }
 
 /// What became of a call.

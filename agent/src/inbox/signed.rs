@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use cutover_wire::request::{AbortRequest, DeployRequest, MAX_BODY, Query};
+use cutover_wire::request::{AbortRequest, DecisionRequest, DeployRequest, MAX_BODY, Query};
 use cutover_wire::signature::{
     self, Headers, ID_HEADER, MAX_ID, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyError,
 };
@@ -55,16 +55,25 @@ impl Ask for DeployRequest {
 impl Ask for Query {
     const NAME: &'static str = "query";
     const EXAMPLE: &'static str =
-        r#"for example {"verify": {}}, {"status": {}} or {"status": {"app": "shop"}}"#;
+        r#"for example {"verify": {}}, {"status": {"app": "shop"}} or {"history": {"limit": 10}}"#;
 
     fn problem(&self) -> Option<String> {
-        None
+        Self::problem(self)
     }
 }
 
 impl Ask for AbortRequest {
     const NAME: &'static str = "abort request";
     const EXAMPLE: &'static str = r#"for example {"abort": "THE DEPLOY'S ID", "by": "ada"}"#;
+
+    fn problem(&self) -> Option<String> {
+        Self::problem(self)
+    }
+}
+
+impl Ask for DecisionRequest {
+    const NAME: &'static str = "decision";
+    const EXAMPLE: &'static str = r#"for example {"deploy": "THE DEPLOY'S ID", "decision": {"approve": {}}, "by": "ada"}; others are {"reject": {"why": "…"}} and {"promote": {"full": false}}"#;
 
     fn problem(&self) -> Option<String> {
         Self::problem(self)
@@ -143,7 +152,7 @@ fn unsigned(error: &VerifyError) -> Refusal {
 }
 
 /// The id of a call that nobody signed: its own, or one of chance.
-fn local_call(headers: &HeaderMap) -> Result<CallId, Refusal> {
+pub(super) fn local_call(headers: &HeaderMap) -> Result<CallId, Refusal> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     let bad = |message: String| Refusal::new(400, "bad_call_id", message, None);
     match single(headers, ID_HEADER)? {

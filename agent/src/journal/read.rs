@@ -39,6 +39,22 @@ impl Journal {
         self.find_deploy(newest, app.as_str())
     }
 
+    /// The newest deploys of an app, or of all, of those that somebody called
+    /// for; at most `limit`. Ids sort by time.
+    pub fn newest(
+        &self,
+        app: Option<&AppName>,
+        limit: u32,
+    ) -> Result<Vec<DeployRecord>, JournalError> {
+        let which = match app {
+            Some(_) => "app = ? AND called",
+            None => "app <> ? AND called",
+        };
+        // No app has an empty name.
+        let key = app.map_or("", AppName::as_str);
+        self.find_deploys(&format!("{which} ORDER BY deploy DESC LIMIT {limit}"), key)
+    }
+
     /// What is known of the app's releases; of an unknown app, nothing.
     pub fn releases(&self, app: &AppName) -> Result<Releases, JournalError> {
         let found: Option<String> = self

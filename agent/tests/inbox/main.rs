@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
 mod bounds;
+mod decisions;
 mod host;
 mod local;
+mod looks;
 mod refusals;
 mod replays;
 mod streams;
