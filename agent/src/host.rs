@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,11 +26,26 @@ use crate::engine::{Drivers, Engine, EngineError, Leases};
 use crate::github::{Github, GithubError};
 use crate::inbox::{self, Door, Inbox, Limits, SocketError};
 use crate::journal::{Journal, JournalError};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::reporter;
 
 /// How often old deploys are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
+
+/// What the address of the figures bears: two monitors and a person, each with a
+/// connection in the making. Prometheus gives up after ten seconds.
+const MONITORS: Limits = Limits {
+    connections: 16,
+    requests: 16,
+    followers: 0,
+    head: Duration::from_secs(2),
+    body: Duration::from_secs(2),
+    answer: Duration::from_secs(10),
+    stall: Duration::from_secs(10),
+    keep_alive: Duration::from_secs(15),
+    farewell: Duration::from_secs(1),
+};
 
 /// Why the agent ends.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +59,11 @@ pub enum HostFault {
         #[source]
         source: std::io::Error,
     },
-    /// The address for signed calls cannot be had.
+    /// An address cannot be had: the one for signed calls, or that of the figures.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the system says.
         #[source]
         source: std::io::Error,
@@ -80,7 +96,8 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         move |source| HostFault::Folder { path, source }
     };
     std::fs::create_dir_all(&config.state).map_err(made(&config.state))?;
-    let journal = Journal::open(&config.state.join("agent.db"))?;
+    let file = config.state.join("agent.db");
+    let journal = Journal::open(&file)?;
     let clock: Clock = Arc::new(Timestamp::now);
     let drivers = Drivers {
         containers: Arc::new(Docker::connect(config.docker.as_deref())?),
@@ -126,8 +143,26 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
     ));
 
     let limits = Limits::default();
+    let names = desks.keys().cloned().collect();
+    let metrics = Metrics::new(journal.clone(), &file, names, clock())?;
+    let metrics = Arc::new(metrics);
+    let (counting, enough) = (Arc::clone(&metrics), stopped(shutdown.clone()));
+    parts.spawn(async move {
+        counting.follow(enough).await;
+        Ok(())
+    });
+    if let Some(address) = config.metrics {
+        let listener = listen(address).await?;
+        let router = Metrics::router(Arc::clone(&metrics));
+        let end = shutdown.clone();
+        parts.spawn(async move {
+            inbox::serve_network(listener, router, MONITORS, end).await;
+            Ok(())
+        });
+    }
     let inbox = Inbox {
         desk: Desk::new(desks, journal),
+        metrics,
         journal: drivers.journal.clone(),
         secrets: config.secrets,
         clock,
@@ -139,8 +174,7 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
     }
     let local = inbox::bind_local(&config.socket, config.socket_group)?;
     let address = config.listen;
-    let network = TcpListener::bind(address).await;
-    let network = network.map_err(|source| HostFault::Listen { address, source })?;
+    let network = listen(address).await?;
     let router = inbox.clone().router(Door::Local);
     let end_local = shutdown.clone();
     parts.spawn(async move {
@@ -177,6 +211,11 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         parts.abort_all();
     }
     result
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, HostFault> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| HostFault::Listen { address, source })
 }
 
 async fn stopped(mut shutdown: watch::Receiver<bool>) {

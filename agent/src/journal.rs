@@ -150,6 +150,15 @@ pub struct OutboxRow {
     pub message: Message,
 }
 
+/// How the outbox stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Messages that are to be delivered.
+    pub waiting: u64,
+    /// Messages of remembered deploys that were given up.
+    pub given_up: u64,
+}
+
 /// How long a write waits for somebody who looks into the file with another program.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 

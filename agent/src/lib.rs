@@ -16,6 +16,7 @@ pub mod github;
 pub mod host;
 pub mod inbox;
 pub mod journal;
+pub mod metrics;
 pub mod proxy;
 pub mod reporter;
 pub mod texts;

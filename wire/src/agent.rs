@@ -18,6 +18,8 @@ pub const DEPLOYS: &str = "/v1/deploys";
 pub const APPS: &str = "/v1/apps";
 /// `POST`: a [`crate::request::Query`].
 pub const QUERIES: &str = "/v1/queries";
+/// `GET`, on the local socket and an address of its own: figures for Prometheus.
+pub const METRICS: &str = "/metrics";
 /// `GET`: answers 200 while the agent works.
 pub const HEALTHZ: &str = "/healthz";
 

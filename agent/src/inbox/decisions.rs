@@ -18,6 +18,7 @@ use super::signed::{Signed, local_call, parse, read};
 use super::token::Named;
 use super::{Counter, Door};
 use crate::desk::{CallId, Refusal};
+use crate::metrics::Distrust;
 
 /// Yes to what a deploy waits for.
 pub(super) async fn approve(State(counter): State<Arc<Counter>>, request: Request) -> Answer {
@@ -55,6 +56,7 @@ async fn by_signature(
 ) -> Result<Asked, Refusal> {
     let headers = request.headers();
     if headers.contains_key(AUTHORIZATION) && !headers.contains_key(ID_HEADER) {
+        counter.inbox.metrics.tally.distrusted(Distrust::Token);
         let message = "the token of a deploy lets its holder follow and abort it, and nothing else";
         let hint = "sign the call with the secret of the host; the cutover command does";
         let message = message.to_owned();

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query as Parameters, State};
+use axum::response::Response;
 use cutover_plan::id::AppName;
 use cutover_wire::request::Query;
 use http::{StatusCode, Uri};
@@ -38,6 +39,11 @@ pub(super) async fn history(State(counter): State<Arc<Counter>>, uri: Uri) -> An
         return Err(bad(problem));
     }
     deploys::history(&counter, app, limit).await
+}
+
+/// Tells the agent's figures.
+pub(super) async fn metrics(State(counter): State<Arc<Counter>>) -> Response {
+    counter.inbox.metrics.answer()
 }
 
 /// Tells what serves, for every app.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use cutover_agent::desk::{AppDesk, Command, Desk, QUEUE, Refusal};
 use cutover_agent::inbox::{Door, Inbox, Limits, bind_local, serve_local, serve_network};
 use cutover_agent::journal::{Acceptance, Journal, Record as _};
+use cutover_agent::metrics::Metrics;
 use cutover_plan::event::{Cursor, Event, Promotion};
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::outcome::Outcome;
@@ -69,6 +70,7 @@ impl Host {
         let inbox = Inbox {
             desk: desk(&journal),
             journal: journal.clone(),
+            metrics: Arc::new(metrics(&journal, folder.path())),
             secrets: vec![secret()].into(),
             clock: Arc::new(now),
             limits,
@@ -151,11 +153,18 @@ impl Host {
     }
 
     pub(crate) fn append(&self, deploy: &DeployId, event: &Event) -> u64 {
-        let none = Releases::default();
-        self.journal
-            .append(deploy, now(), event, &none, &[])
-            .unwrap()
+        self.append_at(deploy, now(), event)
     }
+
+    pub(crate) fn append_at(&self, deploy: &DeployId, at: Timestamp, event: &Event) -> u64 {
+        let none = Releases::default();
+        self.journal.append(deploy, at, event, &none, &[]).unwrap()
+    }
+}
+
+fn metrics(journal: &Journal, folder: &Path) -> Metrics {
+    let apps = vec![AppName::parse("shop").unwrap()];
+    Metrics::new(journal.clone(), &folder.join("agent.db"), apps, now()).unwrap()
 }
 
 fn accept(journal: &Journal, call: &str, number: u64) -> Option<DeployId> {

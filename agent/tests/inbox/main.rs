@@ -7,6 +7,7 @@ mod decisions;
 mod host;
 mod local;
 mod looks;
+mod metrics;
 mod refusals;
 mod replays;
 mod streams;
