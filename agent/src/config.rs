@@ -122,6 +122,15 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     })
 }
 
+/// Reads where the agent's socket is, and nothing of secrets or apps: whoever may
+/// use the socket need not be able to read those.
+pub fn read_socket(path: &Path) -> Result<PathBuf, Vec<String>> {
+    let text = read_text(path).map_err(|mistake| vec![mistake])?;
+    let read = reader::read(&path.display().to_string(), &text, written);
+    let read = read.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    Ok(read.socket)
+}
+
 fn written(root: &mut Table<'_>) -> Option<Written> {
     let path = |value: &Value<'_>| value.parse(absolute);
     let default = |text: &str| PathBuf::from(text);

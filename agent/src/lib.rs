@@ -17,6 +17,7 @@ pub mod host;
 pub mod inbox;
 pub mod journal;
 pub mod metrics;
+pub mod neighbour;
 pub mod proxy;
 pub mod reporter;
 pub mod texts;
