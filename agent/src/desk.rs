@@ -7,12 +7,15 @@ mod refusal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::spec::AppSpec;
 use cutover_wire::agent::{AppView, DeployView, PlanView};
 use cutover_wire::request::{Change, Decision, DeployRequest};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::journal::Journal;
 use crate::view;
@@ -82,6 +85,11 @@ pub enum Command {
         change: Change,
         /// Answered with the plan.
         reply: oneshot::Sender<Result<Box<PlanView>, Refusal>>,
+    },
+    /// Show that the engine gets somewhere.
+    Ping {
+        /// Answered at once.
+        reply: oneshot::Sender<()>,
     },
     /// Tell what serves.
     Status {
@@ -192,6 +200,19 @@ impl Desk {
             Ok(view)
         });
         shown.collect()
+    }
+
+    /// The first app whose engine does not answer within `limit`, if there is one.
+    pub async fn silent(&self, limit: Duration) -> Option<AppName> {
+        let asked = self.apps.iter().map(|(app, desk)| async move {
+            let (reply, answer) = oneshot::channel();
+            let ping = Command::Ping { reply };
+            // A mailbox that is full is emptied by an engine that works.
+            let asked = async { desk.engine.send(ping).await.is_ok() && answer.await.is_ok() };
+            let answered = timeout(limit, asked).await;
+            (!answered.unwrap_or(false)).then(|| app.clone())
+        });
+        join_all(asked).await.into_iter().flatten().next()
     }
 
     /// The names of the apps.

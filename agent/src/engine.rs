@@ -275,6 +275,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     drop(place);
                 });
             }
+            Command::Ping { reply } => respond(reply, ()),
             // Whoever asked has left.
             Command::Plan { .. } | Command::Status { .. } => {}
         }

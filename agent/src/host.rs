@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use cutover_plan::id::DeployId;
 use jiff::{SignedDuration, Timestamp};
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -29,6 +30,7 @@ use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::reporter;
+use crate::watchdog::{Watchdog, tell};
 
 /// How often old deploys are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
@@ -169,6 +171,7 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         limits,
         shutdown: shutdown.clone(),
     };
+    let watchdog = Watchdog::new(inbox.desk.clone(), inbox.journal.clone(), &config.socket);
     if let Some(folder) = config.socket.parent() {
         std::fs::create_dir_all(folder).map_err(made(&folder.to_owned()))?;
     }
@@ -182,12 +185,18 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         Ok(())
     });
     let router = inbox.router(Door::Network);
+    let end_network = shutdown.clone();
     parts.spawn(async move {
-        inbox::serve_network(network, router, limits, shutdown).await;
+        inbox::serve_network(network, router, limits, end_network).await;
         Ok(())
     });
     tracing::info!(%address, socket = %config.socket.display(), "ready");
-    notify(&[sd_notify::NotifyState::Ready]);
+    tell(&[NotifyState::Ready]);
+    let patience = sd_notify::watchdog_enabled();
+    parts.spawn(async move {
+        watchdog.run(patience, stopped(shutdown)).await;
+        Ok(())
+    });
 
     let result = tokio::select! {
         () = end => Ok(()),
@@ -198,7 +207,7 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
             Some(Ok(Ok(()))) | None => Ok(()),
         },
     };
-    notify(&[sd_notify::NotifyState::Stopping]);
+    tell(&[NotifyState::Stopping]);
     // Nobody is left to hear of it when every part has ended.
     let _ = stop.send(true);
     drop(drivers);
@@ -256,11 +265,4 @@ fn ids() -> Ids {
         }
         DeployId::new(u64::try_from(at.as_millisecond()).unwrap_or(0), chance)
     })
-}
-
-/// Tells systemd; without it there is nobody to tell.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }

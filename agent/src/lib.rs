@@ -23,5 +23,6 @@ pub mod reporter;
 pub mod texts;
 pub mod traffic;
 pub mod view;
+pub mod watchdog;
 
 mod exchange;

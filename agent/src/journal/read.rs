@@ -32,6 +32,13 @@ impl Journal {
         self.find_deploys(which, app.as_str())
     }
 
+    /// The deploys of every app that have not ended, oldest first.
+    pub fn under_way(&self) -> Result<Vec<DeployRecord>, JournalError> {
+        // No app has an empty name.
+        let which = "app <> ? AND ended_at IS NULL ORDER BY accepted_at, deploy";
+        self.find_deploys(which, "")
+    }
+
     /// The deploy of the app that ended last, of those that somebody called for.
     pub fn last_ended(&self, app: &AppName) -> Result<Option<DeployRecord>, JournalError> {
         // By id within the same instant: ids sort by time.

@@ -92,6 +92,11 @@ impl Record for Journal {
 }
 
 impl Journal {
+    /// Begins a transaction and ends it: whether a write would be taken now.
+    pub fn probe(&self) -> Result<(), JournalError> {
+        self.store().transact("a probe", |_| Ok(Ok(())))
+    }
+
     fn write_event(
         &self,
         call: Option<&str>,

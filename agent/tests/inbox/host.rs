@@ -223,6 +223,9 @@ fn desk(journal: &Journal) -> Desk {
                 Command::Status { reply } => {
                     let _ = reply.send(Ok(Box::new(app_view())));
                 }
+                Command::Ping { reply } => {
+                    let _ = reply.send(());
+                }
                 // Not answered, as by an engine that has stopped.
                 Command::Plan { .. } => {}
             }

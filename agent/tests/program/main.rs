@@ -6,3 +6,4 @@
 mod check;
 mod host;
 mod plan;
+mod watchdog;
