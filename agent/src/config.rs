@@ -36,6 +36,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// `socket_group`: the number of the group that may use it.
     pub socket_group: Option<u32>,
+    /// `metrics`: where figures are told, an address of the loopback; default nowhere.
+    pub metrics: Option<SocketAddr>,
     /// `proxy_socket`: where the proxy listens to its agent.
     pub proxy_socket: PathBuf,
     /// `docker`: the engine, in the form of `DOCKER_HOST`.
@@ -73,6 +75,7 @@ struct Written {
     apps: PathBuf,
     socket: PathBuf,
     socket_group: Option<u32>,
+    metrics: Option<SocketAddr>,
     proxy_socket: PathBuf,
     docker: Option<String>,
     state: PathBuf,
@@ -109,6 +112,7 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
         secrets: secrets.into(),
         socket: written.socket,
         socket_group: written.socket_group,
+        metrics: written.metrics,
         proxy_socket: written.proxy_socket,
         docker: written.docker,
         state: written.state,
@@ -118,16 +122,22 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     })
 }
 
+/// Reads where the agent's socket is, and nothing of secrets or apps: whoever may
+/// use the socket need not be able to read those.
+pub fn read_socket(path: &Path) -> Result<PathBuf, Vec<String>> {
+    let text = read_text(path).map_err(|mistake| vec![mistake])?;
+    let read = reader::read(&path.display().to_string(), &text, written);
+    let read = read.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    Ok(read.socket)
+}
+
 fn written(root: &mut Table<'_>) -> Option<Written> {
     let path = |value: &Value<'_>| value.parse(absolute);
     let default = |text: &str| PathBuf::from(text);
     let listen = root.or_default("listen", SocketAddr::from(([127, 0, 0, 1], 8420)), |v| {
-        v.parse(|text| {
-            let hint = "write an address and a port, for example \"0.0.0.0:8420\"";
-            text.parse()
-                .map_err(|_| Fault::new("is no address with a port").hint(hint))
-        })
+        v.parse(|text| address(text, "0.0.0.0:8420"))
     });
+    let metrics = root.optional("metrics", |v| v.parse(loopback));
     let secret_files = root.required("secret_files", "[\"/etc/cutover/secret\"]", |v| {
         v.array(1..=10, path)
     });
@@ -154,6 +164,7 @@ fn written(root: &mut Table<'_>) -> Option<Written> {
         apps: apps?,
         socket: socket?,
         socket_group: socket_group?,
+        metrics: metrics?,
         proxy_socket: proxy?,
         docker: docker?,
         state: state?,
@@ -189,6 +200,22 @@ fn github(table: &mut Table<'_>) -> Option<GithubOptions> {
     let mut options = GithubOptions::new(credentials?);
     options.api_url = api_url?;
     Some(options)
+}
+
+fn address(text: &str, example: &str) -> Result<SocketAddr, Fault> {
+    let hint = format!("write an address and a port, for example {example:?}");
+    let fault = Fault::new("is no address with a port").hint(hint);
+    text.parse().map_err(|_| fault)
+}
+
+/// An address that nobody but this host reaches: what is told there is not signed.
+fn loopback(text: &str) -> Result<SocketAddr, Fault> {
+    let found = address(text, "127.0.0.1:8421")?;
+    match found.ip().to_canonical().is_loopback() {
+        true => Ok(found),
+        false => Err(Fault::new("is no address of the loopback")
+            .hint("whoever reaches it reads the names of all apps; let a monitor on this host read 127.0.0.1:8421")),
+    }
 }
 
 fn absolute(text: &str) -> Result<PathBuf, Fault> {
@@ -357,213 +384,4 @@ fn is_private_key(text: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Host(tempfile::TempDir);
-
-    impl Host {
-        fn new() -> Self {
-            let host = Self(tempfile::tempdir().unwrap());
-            fs::create_dir(host.path("apps")).unwrap();
-            host.write("secret", &"s".repeat(32));
-            host.write("agent.toml", &host.agent(""));
-            host.write("apps/shop.toml", &app("shop.example.com"));
-            host
-        }
-
-        fn path(&self, name: &str) -> PathBuf {
-            self.0.path().join(name)
-        }
-
-        fn agent(&self, more: &str) -> String {
-            let folder = self.0.path().display();
-            format!("secret_files = [\"{folder}/secret\"]\napps = \"{folder}/apps\"\n{more}")
-        }
-
-        fn write(&self, name: &str, text: &str) {
-            fs::write(self.path(name), text).unwrap();
-        }
-
-        fn check(&self, expected: &[&str]) {
-            let mistakes = read(&self.path("agent.toml")).err().unwrap_or_default();
-            for part in expected {
-                assert!(
-                    mistakes.iter().any(|m| m.contains(part)),
-                    "{mistakes:#?} lack {part:?}"
-                );
-            }
-            assert_eq!(mistakes.len(), expected.len(), "{mistakes:#?}");
-        }
-    }
-
-    fn app(domain: &str) -> String {
-        format!("image = \"ghcr.io/acme/shop\"\ndomains = [\"{domain}\"]\nport = 80\n")
-    }
-
-    #[test]
-    fn a_small_configuration_is_enough() {
-        let host = Host::new();
-        host.check(&[]);
-        let config = read(&host.path("agent.toml")).ok().unwrap();
-        assert_eq!(config.apps.len(), 1);
-        assert_eq!(config.listen.to_string(), "127.0.0.1:8420");
-    }
-
-    #[test]
-    fn an_empty_or_short_secret_stops_the_agent() {
-        let host = Host::new();
-        host.write("secret", "");
-        host.check(&["has 0 bytes"]);
-        host.write("secret", "short\n");
-        host.check(&["has 5 bytes"]);
-    }
-
-    #[test]
-    fn mistakes_of_all_files_are_told_at_once_and_no_secret_with_them() {
-        let host = Host::new();
-        host.write("secret", "hunter2");
-        host.write("apps/shop.toml", "image = 3\nport = 80\ndomain = []\n");
-        host.write(
-            "apps/blog.toml",
-            "env_file = \"/does/not/exist\"\n[env]\nA = 1\n",
-        );
-        let mistakes = read(&host.path("agent.toml")).err().unwrap();
-        let all = mistakes.join("\n");
-        for part in [
-            "secret: the secret has",
-            "shop.toml:1:",
-            "did you mean domains",
-            "blog.toml",
-        ] {
-            assert!(all.contains(part), "{all} lacks {part}");
-        }
-        assert!(!all.contains("hunter2"), "{all}");
-    }
-
-    #[test]
-    fn two_apps_cannot_claim_the_same_users() {
-        let host = Host::new();
-        host.write("apps/twin.toml", &app("shop.example.com"));
-        host.check(&["already taken by apps/shop.toml"]);
-    }
-
-    #[test]
-    fn the_example_is_understood_with_and_without_its_defaults() {
-        let example = include_str!("../../packaging/examples/agent.toml");
-        let uncomment = |line: &str| match line.strip_prefix("# ") {
-            // The other way to sign in excludes the first.
-            Some(rest) if rest.contains(" = ") && !rest.starts_with("app_") => rest.to_owned(),
-            _ => line.to_owned(),
-        };
-        let whole: Vec<_> = example.lines().map(uncomment).collect();
-        for text in [example.to_owned(), whole.join("\n")] {
-            let read = reader::read("agent.toml", &text, written).ok().unwrap();
-            assert_eq!(read.listen.to_string(), "127.0.0.1:8420");
-            assert_eq!(read.history.deploys, 100);
-            assert_eq!(read.history.age, 90 * DAY);
-            assert_eq!(read.apps, Path::new("/etc/cutover/apps"));
-            assert_eq!(read.proxy_socket, Path::new("/run/cutover/proxy.sock"));
-            assert_eq!(read.state, Path::new("/var/lib/cutover"));
-        }
-        for key in [
-            "listen",
-            "secret_files",
-            "apps",
-            "socket",
-            "socket_group",
-            "proxy_socket",
-            "docker",
-            "state",
-            "deploys",
-            "age",
-            "token_file",
-            "app_id",
-            "app_key_file",
-            "api_url",
-        ] {
-            let named = |line: &str| line.trim_start_matches("# ").starts_with(key);
-            assert!(example.lines().any(named), "{key}");
-        }
-    }
-
-    #[test]
-    fn github_needs_a_credential_that_is_there() {
-        let host = Host::new();
-        host.write("agent.toml", &host.agent("[github]\n"));
-        host.check(&["token_file"]);
-        host.write(
-            "agent.toml",
-            &host.agent("[github]\ntoken_file = \"/does/not/exist\"\n"),
-        );
-        host.check(&["/does/not/exist: cannot be read"]);
-        host.write(
-            "agent.toml",
-            &host.agent("listen = \"nowhere\"\nlisten_to = 1\n"),
-        );
-        host.check(&["no address", "listen_to"]);
-    }
-
-    #[test]
-    fn a_file_that_is_no_short_text_is_told_as_such() {
-        let host = Host::new();
-        let agent = |secret: &str| {
-            let apps = host.path("apps");
-            format!(
-                "secret_files = [\"{secret}\"]\napps = \"{}\"\n",
-                apps.display()
-            )
-        };
-        host.write("agent.toml", &agent("/dev/zero"));
-        host.check(&["/dev/zero: is longer than 1 MiB (hint: "]);
-        host.write("agent.toml", &agent("/dev"));
-        host.check(&["it is a folder, name a file"]);
-        host.write("agent.toml", &agent("/does/not/exist"));
-        host.check(&["correct the path"]);
-        host.write("agent.toml", &host.agent(""));
-        fs::write(host.path("secret"), b"hunter2\xffhunter2").unwrap();
-        host.check(&["secret: byte 7 is not UTF-8 (hint: save it as UTF-8"]);
-        let long = "s".repeat(usize::try_from(MAX_FILE).unwrap());
-        fs::write(host.path("apps/shop.toml"), format!("#{long}")).unwrap();
-        host.write("secret", &"s".repeat(32));
-        host.check(&["shop.toml: is longer than 1 MiB"]);
-    }
-
-    #[test]
-    fn what_only_the_start_would_find_is_found_here() {
-        let host = Host::new();
-        let check = |more: &str, expected: &[&str]| {
-            host.write("agent.toml", &host.agent(more));
-            host.check(expected);
-        };
-        check(
-            "docker = \"podman\"\n",
-            &["is no address of a container engine"],
-        );
-        check("docker = \"unix:///run/docker.sock\"\n", &[]);
-        let state = |name: &str| format!("state = \"{}\"\n", host.path(name).display());
-        check(&state("secret"), &["is no folder"]);
-        check(&state("apps"), &[]);
-        check(&state("to/be/made"), &[]);
-        let key = host.path("key.pem");
-        let app = format!(
-            "[github]\napp_id = 1\napp_key_file = \"{}\"\n",
-            key.display()
-        );
-        for text in [
-            "ghp_hunter2",
-            "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n",
-            "-----BEGIN PRIVATE KEY-----\nMII\n",
-        ] {
-            host.write("key.pem", text);
-            check(&app, &["key.pem: is no private key (hint: "]);
-        }
-        for kind in ["RSA PRIVATE KEY", "PRIVATE KEY"] {
-            host.write(
-                "key.pem",
-                &format!("-----BEGIN {kind}-----\r\nMII\r\n-----END {kind}-----\r\n"),
-            );
-            check(&app, &[]);
-        }
-    }
-}
+mod tests;

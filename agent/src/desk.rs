@@ -7,12 +7,15 @@ mod refusal;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::spec::AppSpec;
 use cutover_wire::agent::{AppView, DeployView, PlanView};
 use cutover_wire::request::{Change, Decision, DeployRequest};
+use futures_util::future::join_all;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::journal::Journal;
 use crate::view;
@@ -65,6 +68,8 @@ pub enum Command {
     },
     /// Hear what a person says to a deploy that waits or bides its time.
     Decide {
+        /// The call's id, by which a repeat is known.
+        call: CallId,
         /// Which one.
         deploy: DeployId,
         /// What is said.
@@ -80,6 +85,11 @@ pub enum Command {
         change: Change,
         /// Answered with the plan.
         reply: oneshot::Sender<Result<Box<PlanView>, Refusal>>,
+    },
+    /// Show that the engine gets somewhere.
+    Ping {
+        /// Answered at once.
+        reply: oneshot::Sender<()>,
     },
     /// Tell what serves.
     Status {
@@ -122,9 +132,11 @@ impl Desk {
             .await?
     }
 
-    /// Says something to a deploy that waits or bides its time.
+    /// Says something to a deploy that waits or bides its time. A call that was
+    /// taken before does nothing, though the deploy may wait again by now.
     pub async fn decide(
         &self,
+        call: CallId,
         deploy: DeployId,
         decision: Decision,
         by: String,
@@ -132,7 +144,13 @@ impl Desk {
         let Some(record) = self.journal.deploy(&deploy)? else {
             return Err(Refusal::unknown_deploy(&deploy));
         };
+        match self.journal.find_call(&call.0)? {
+            Some(first) if first == deploy => return Ok(()),
+            Some(first) => return Err(Refusal::used(&call, &first)),
+            None => {}
+        }
         self.ask(&record.app, |reply| Command::Decide {
+            call,
             deploy,
             decision,
             by,
@@ -166,6 +184,35 @@ impl Desk {
         };
         let spec = self.apps.get(&record.app).map(|desk| &desk.spec);
         Ok(Some(view::deploy(&self.journal, spec, &record)?))
+    }
+
+    /// The newest deploys of an app, or of all, as they are shown: without the
+    /// lines of the app, which only the view of one deploy has.
+    pub fn history(&self, app: Option<&AppName>, limit: u32) -> Result<Vec<DeployView>, Refusal> {
+        if let Some(app) = app.filter(|app| !self.apps.contains_key(*app)) {
+            return Err(Refusal::unknown_app(app));
+        }
+        let records = self.journal.newest(app, limit)?;
+        let shown = records.iter().map(|record| {
+            let spec = self.apps.get(&record.app).map(|desk| &desk.spec);
+            let mut view = view::deploy(&self.journal, spec, record)?;
+            view.log.clear();
+            Ok(view)
+        });
+        shown.collect()
+    }
+
+    /// The first app whose engine does not answer within `limit`, if there is one.
+    pub async fn silent(&self, limit: Duration) -> Option<AppName> {
+        let asked = self.apps.iter().map(|(app, desk)| async move {
+            let (reply, answer) = oneshot::channel();
+            let ping = Command::Ping { reply };
+            // A mailbox that is full is emptied by an engine that works.
+            let asked = async { desk.engine.send(ping).await.is_ok() && answer.await.is_ok() };
+            let answered = timeout(limit, asked).await;
+            (!answered.unwrap_or(false)).then(|| app.clone())
+        });
+        join_all(asked).await.into_iter().flatten().next()
     }
 
     /// The names of the apps.

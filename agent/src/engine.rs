@@ -45,7 +45,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch as watch_channel};
 
 use crate::clock::{Clock, Ids};
 use crate::containers::Containers;
-use crate::desk::{Command, Refusal};
+use crate::desk::{CallId, Command, Refusal};
 use crate::fingerprint::EnvFileError;
 use crate::journal::{Journal, JournalError, Record};
 use crate::traffic::Traffic;
@@ -275,6 +275,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     drop(place);
                 });
             }
+            Command::Ping { reply } => respond(reply, ()),
             // Whoever asked has left.
             Command::Plan { .. } | Command::Status { .. } => {}
         }
@@ -283,6 +284,16 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 
     /// Appends an event, and only then lets the state follow it.
     fn append(&mut self, deploy: &mut Deploy, event: Event) -> Result<(), EngineError> {
+        self.append_asked(deploy, event, None)
+    }
+
+    /// The same for an event that a call asked for, which is taken once.
+    fn append_asked(
+        &mut self,
+        deploy: &mut Deploy,
+        event: Event,
+        call: Option<&CallId>,
+    ) -> Result<(), EngineError> {
         let now = (self.drivers.clock)();
         let illegal = |source| EngineError::Illegal {
             deploy: deploy.id.clone(),
@@ -293,10 +304,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         history::fold(&mut releases, &deploy.state, &event);
         let before = std::mem::replace(&mut deploy.state, after);
         let messages = tell::messages(&self.spec, deploy, &event, now);
-        let written = self
-            .drivers
-            .record
-            .append(&deploy.id, now, &event, &releases, &messages);
+        let record = &self.drivers.record;
+        let written = match call {
+            Some(CallId(call)) => {
+                record.append_called(call, &deploy.id, now, &event, &releases, &messages)
+            }
+            None => record.append(&deploy.id, now, &event, &releases, &messages),
+        };
         if let Err(error) = written {
             // The engine stops here: what is not durable has not happened.
             deploy.state = before;

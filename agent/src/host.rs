@@ -7,12 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cutover_plan::id::DeployId;
 use jiff::{SignedDuration, Timestamp};
+use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -25,11 +27,27 @@ use crate::engine::{Drivers, Engine, EngineError, Leases};
 use crate::github::{Github, GithubError};
 use crate::inbox::{self, Door, Inbox, Limits, SocketError};
 use crate::journal::{Journal, JournalError};
+use crate::metrics::Metrics;
 use crate::proxy::Proxy;
 use crate::reporter;
+use crate::watchdog::{Watchdog, tell};
 
 /// How often old deploys are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(3600);
+
+/// What the address of the figures bears: two monitors and a person, each with a
+/// connection in the making. Prometheus gives up after ten seconds.
+const MONITORS: Limits = Limits {
+    connections: 16,
+    requests: 16,
+    followers: 0,
+    head: Duration::from_secs(2),
+    body: Duration::from_secs(2),
+    answer: Duration::from_secs(10),
+    stall: Duration::from_secs(10),
+    keep_alive: Duration::from_secs(15),
+    farewell: Duration::from_secs(1),
+};
 
 /// Why the agent ends.
 #[derive(Debug, thiserror::Error)]
@@ -43,11 +61,11 @@ pub enum HostFault {
         #[source]
         source: std::io::Error,
     },
-    /// The address for signed calls cannot be had.
+    /// An address cannot be had: the one for signed calls, or that of the figures.
     #[error("cannot listen on {address}")]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// What the system says.
         #[source]
         source: std::io::Error,
@@ -80,7 +98,8 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         move |source| HostFault::Folder { path, source }
     };
     std::fs::create_dir_all(&config.state).map_err(made(&config.state))?;
-    let journal = Journal::open(&config.state.join("agent.db"))?;
+    let file = config.state.join("agent.db");
+    let journal = Journal::open(&file)?;
     let clock: Clock = Arc::new(Timestamp::now);
     let drivers = Drivers {
         containers: Arc::new(Docker::connect(config.docker.as_deref())?),
@@ -126,21 +145,39 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
     ));
 
     let limits = Limits::default();
+    let names = desks.keys().cloned().collect();
+    let metrics = Metrics::new(journal.clone(), &file, names, clock())?;
+    let metrics = Arc::new(metrics);
+    let (counting, enough) = (Arc::clone(&metrics), stopped(shutdown.clone()));
+    parts.spawn(async move {
+        counting.follow(enough).await;
+        Ok(())
+    });
+    if let Some(address) = config.metrics {
+        let listener = listen(address).await?;
+        let router = Metrics::router(Arc::clone(&metrics));
+        let end = shutdown.clone();
+        parts.spawn(async move {
+            inbox::serve_network(listener, router, MONITORS, end).await;
+            Ok(())
+        });
+    }
     let inbox = Inbox {
         desk: Desk::new(desks, journal),
+        metrics,
         journal: drivers.journal.clone(),
         secrets: config.secrets,
         clock,
         limits,
         shutdown: shutdown.clone(),
     };
+    let watchdog = Watchdog::new(inbox.desk.clone(), inbox.journal.clone(), &config.socket);
     if let Some(folder) = config.socket.parent() {
         std::fs::create_dir_all(folder).map_err(made(&folder.to_owned()))?;
     }
     let local = inbox::bind_local(&config.socket, config.socket_group)?;
     let address = config.listen;
-    let network = TcpListener::bind(address).await;
-    let network = network.map_err(|source| HostFault::Listen { address, source })?;
+    let network = listen(address).await?;
     let router = inbox.clone().router(Door::Local);
     let end_local = shutdown.clone();
     parts.spawn(async move {
@@ -148,12 +185,18 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         Ok(())
     });
     let router = inbox.router(Door::Network);
+    let end_network = shutdown.clone();
     parts.spawn(async move {
-        inbox::serve_network(network, router, limits, shutdown).await;
+        inbox::serve_network(network, router, limits, end_network).await;
         Ok(())
     });
     tracing::info!(%address, socket = %config.socket.display(), "ready");
-    notify(&[sd_notify::NotifyState::Ready]);
+    tell(&[NotifyState::Ready]);
+    let patience = sd_notify::watchdog_enabled();
+    parts.spawn(async move {
+        watchdog.run(patience, stopped(shutdown)).await;
+        Ok(())
+    });
 
     let result = tokio::select! {
         () = end => Ok(()),
@@ -164,7 +207,7 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
             Some(Ok(Ok(()))) | None => Ok(()),
         },
     };
-    notify(&[sd_notify::NotifyState::Stopping]);
+    tell(&[NotifyState::Stopping]);
     // Nobody is left to hear of it when every part has ended.
     let _ = stop.send(true);
     drop(drivers);
@@ -177,6 +220,11 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         parts.abort_all();
     }
     result
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, HostFault> {
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|source| HostFault::Listen { address, source })
 }
 
 async fn stopped(mut shutdown: watch::Receiver<bool>) {
@@ -217,11 +265,4 @@ fn ids() -> Ids {
         }
         DeployId::new(u64::try_from(at.as_millisecond()).unwrap_or(0), chance)
     })
-}
-
-/// Tells systemd; without it there is nobody to tell.
-fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "systemd was not told");
-    }
 }

@@ -14,8 +14,10 @@
 
 mod answer;
 mod credentials;
+mod decisions;
 mod deploys;
 mod events;
+mod looks;
 mod serve;
 mod signed;
 mod socket;
@@ -29,13 +31,14 @@ use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use cutover_wire::agent::{DEPLOYS, HEALTHZ, QUERIES};
+use cutover_wire::agent::{APPS, DEPLOYS, HEALTHZ, METRICS, QUERIES};
 use cutover_wire::signature::Secret;
 use tokio::sync::{Semaphore, watch};
 
 use crate::clock::Clock;
 use crate::desk::{Desk, Refusal};
 use crate::journal::Journal;
+use crate::metrics::Metrics;
 
 pub use serve::{Peer, serve_local, serve_network};
 pub use socket::{LocalListener, SocketError, bind_local};
@@ -52,6 +55,8 @@ pub struct Inbox {
     pub journal: Journal,
     /// Any of them may have signed a call; the first makes new tokens.
     pub secrets: Arc<[Secret]>,
+    /// Counts what arrives, and is told on the socket of the host.
+    pub metrics: Arc<Metrics>,
     /// Tells the time that signatures are compared with.
     pub clock: Clock,
     /// What each door bears.
@@ -129,11 +134,25 @@ impl Inbox {
             door,
         });
         let one = format!("{DEPLOYS}/{{deploy}}");
-        let worked_on = Router::new()
-            .route(DEPLOYS, post(deploys::begin))
+        // What is told to whoever may open the socket; strangers are told nothing.
+        let (deploys, looks) = match door {
+            Door::Network => (post(deploys::begin), Router::new()),
+            Door::Local => {
+                let looks = Router::new()
+                    .route(APPS, get(looks::apps))
+                    .route(&format!("{APPS}/{{app}}"), get(looks::app))
+                    .route(METRICS, get(looks::metrics));
+                (post(deploys::begin).get(looks::history), looks)
+            }
+        };
+        let worked_on = looks
+            .route(DEPLOYS, deploys)
             .route(QUERIES, post(deploys::answer))
             .route(&one, get(deploys::show))
             .route(&format!("{one}/abort"), post(deploys::abort))
+            .route(&format!("{one}/approve"), post(decisions::approve))
+            .route(&format!("{one}/reject"), post(decisions::reject))
+            .route(&format!("{one}/promote"), post(decisions::promote))
             .route(&format!("{one}/events"), get(events::follow))
             .route_layer(middleware::from_fn_with_state(
                 Arc::clone(&counter),
@@ -144,6 +163,10 @@ impl Inbox {
             .route(HEALTHZ, get(deploys::health))
             .method_not_allowed_fallback(wrong_method)
             .fallback(not_found)
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&counter),
+                counted,
+            ))
             .with_state(counter)
     }
 }
@@ -153,6 +176,14 @@ impl Counter {
     fn now(&self) -> u64 {
         u64::try_from((self.inbox.clock)().as_second()).unwrap_or(0)
     }
+}
+
+/// Counts every answer.
+async fn counted(State(counter): State<Arc<Counter>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    let tally = &counter.inbox.metrics.tally;
+    tally.answered(counter.door, response.status().as_u16());
+    response
 }
 
 /// Lets a bounded number of requests in, each for a bounded time. The body of

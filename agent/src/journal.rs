@@ -90,6 +90,18 @@ pub trait Record: Send + Sync + 'static {
         releases: &Releases,
         messages: &[Message],
     ) -> Result<u64, JournalError>;
+
+    /// The same for an event that a call asked for: the call is durable with
+    /// it, so that it can be known when it comes again.
+    fn append_called(
+        &self,
+        call: &str,
+        deploy: &DeployId,
+        at: Timestamp,
+        event: &Event,
+        releases: &Releases,
+        messages: &[Message],
+    ) -> Result<u64, JournalError>;
 }
 
 /// What became of a call.
@@ -136,6 +148,15 @@ pub struct OutboxRow {
     pub attempts: u32,
     /// The message.
     pub message: Message,
+}
+
+/// How the outbox stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Messages that are to be delivered.
+    pub waiting: u64,
+    /// Messages of remembered deploys that were given up.
+    pub given_up: u64,
 }
 
 /// How long a write waits for somebody who looks into the file with another program.

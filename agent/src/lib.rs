@@ -16,10 +16,13 @@ pub mod github;
 pub mod host;
 pub mod inbox;
 pub mod journal;
+pub mod metrics;
+pub mod neighbour;
 pub mod proxy;
 pub mod reporter;
 pub mod texts;
 pub mod traffic;
 pub mod view;
+pub mod watchdog;
 
 mod exchange;

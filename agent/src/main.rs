@@ -1,14 +1,23 @@
 //! `cutover-agent`: arguments, configuration, log; then [`cutover_agent::host`].
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
+use cutover_agent::neighbour::Neighbour;
 use cutover_agent::{config, engine, host};
+use cutover_plan::id::{AppName, ImageReference};
+use cutover_wire::agent::PlanView;
+use cutover_wire::request::{Change, Query};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
+
+/// How long a plan may take: the agent asks its engine of containers and the proxy,
+/// and answers within ten seconds or says why not.
+const PLAN: Duration = Duration::from_secs(30);
 
 /// The agent of Cutover: takes signed calls and carries deploys out on this host.
 #[derive(Parser)]
@@ -39,6 +48,25 @@ enum Command {
     Run,
     /// Read the whole configuration and tell all of its mistakes at once.
     Check,
+    /// Show what a deploy would do, as the running agent sees the host; nothing is touched.
+    #[command(after_help = "\
+Examples:
+  cutover-agent plan shop ghcr.io/acme/shop@sha256:4f5e…
+  cutover-agent plan shop --rollback
+
+It asks the agent that runs on this host, at the socket that the configuration names: the
+plan is the one of `cutover plan`. Files that were changed since the agent was started count
+from its next start on.")]
+    Plan {
+        /// The app
+        app: AppName,
+        /// The image that would be deployed, pinned: repository@sha256:…
+        #[arg(required_unless_present = "rollback", conflicts_with = "rollback")]
+        image: Option<ImageReference>,
+        /// Show a rollback instead
+        #[arg(long)]
+        rollback: bool,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -60,23 +88,18 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if let Command::Plan { app, image, .. } = &arguments.command {
+        let change = image.clone();
+        let change = change.map_or(Change::Rollback {}, |image| Change::Deploy { image });
+        return plan(&arguments.config, app.clone(), change);
+    }
     let read = config::read(&arguments.config);
     let (config, filter) = match (read, filter(&arguments.log)) {
         (Ok(config), Ok(filter)) => (config, filter),
         (read, filter) => {
             let mut mistakes = read.err().unwrap_or_default();
             mistakes.extend(filter.err());
-            let mut out = std::io::stderr().lock();
-            for mistake in &mistakes {
-                writeln!(out, "{mistake}")?;
-            }
-            let count = mistakes.len();
-            writeln!(
-                out,
-                "{count} {} found",
-                if count == 1 { "mistake" } else { "mistakes" }
-            )?;
-            return Ok(ExitCode::FAILURE);
+            return tell(&mistakes);
         }
     };
     if matches!(arguments.command, Command::Check) {
@@ -122,6 +145,48 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             .context("the agent ends; traffic is not touched")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells every mistake of the configuration.
+fn tell(mistakes: &[String]) -> anyhow::Result<ExitCode> {
+    let mut out = std::io::stderr().lock();
+    for mistake in mistakes {
+        writeln!(out, "{mistake}")?;
+    }
+    let count = mistakes.len();
+    let noun = if count == 1 { "mistake" } else { "mistakes" };
+    writeln!(out, "{count} {noun} found")?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Asks the agent that runs for a plan, and prints it.
+fn plan(config: &Path, app: AppName, change: Change) -> anyhow::Result<ExitCode> {
+    let socket = match config::read_socket(config) {
+        Ok(socket) => socket,
+        Err(mistakes) => return tell(&mistakes),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the runtime cannot be made")?;
+    let query = Query::Plan { app, change };
+    let neighbour = Neighbour::at(&socket);
+    let answer = runtime.block_on(neighbour.query::<PlanView>(&query, PLAN));
+    match answer {
+        Ok(plan) => {
+            writeln!(std::io::stdout(), "{}", plan.text.trim_end())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let hint = error.hint();
+            let mut out = std::io::stderr().lock();
+            writeln!(out, "cutover-agent: {:#}", anyhow::Error::from(error))?;
+            if let Some(hint) = hint {
+                writeln!(out, "hint: {hint}")?;
+            }
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 fn filter(text: &str) -> Result<EnvFilter, String> {

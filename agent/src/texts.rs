@@ -2,6 +2,7 @@
 //! in its log, and at GitHub. One place, so that one thing has one wording.
 
 use cutover_plan::event::{Cursor, Event, Failure, Finding, Promotion};
+use cutover_plan::id::AppName;
 use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Kind;
 use cutover_plan::spec::render_duration;
@@ -9,6 +10,9 @@ use cutover_plan::state::{DeployState, Phase};
 use cutover_plan::step::{Beside, SeenBy, Step};
 use cutover_plan::verdict::{Lack, Verdict};
 use jiff::Timestamp;
+
+/// A line that a terminal shows.
+const MAX_STATUS: usize = 200;
 
 /// GitHub refuses a longer description.
 pub const MAX_DESCRIPTION: usize = 140;
@@ -223,6 +227,34 @@ pub fn phase(state: &DeployState) -> String {
     }
 }
 
+/// What the agent does, in a line for systemd: `named` of `total` deploys that
+/// are under way, each with what it does.
+pub fn agent_status(apps: usize, named: &[(AppName, String)], total: usize) -> String {
+    let noun = if apps == 1 { "app" } else { "apps" };
+    let mut parts = vec![format!("{apps} {noun}")];
+    parts.extend(named.iter().map(|(app, phase)| format!("{app}: {phase}")));
+    match total - named.len().min(total) {
+        0 if total == 0 => parts.push("no deploy is under way".to_owned()),
+        0 => {}
+        more => parts.push(format!("and {more} more")),
+    }
+    // A line feed would begin another message to systemd.
+    let line = parts.join("; ").replace(char::is_control, " ");
+    cut(&line, MAX_STATUS)
+}
+
+/// What a deploy does or waits for, in a few words.
+pub fn doing(state: &DeployState) -> String {
+    let doing = match &state.waiting {
+        Some(waiting) => format!("waits for a person: {}", waiting.because),
+        None => phase(state),
+    };
+    match state.release() {
+        Some(release) => format!("{release}, {doing}"),
+        None => doing,
+    }
+}
+
 /// A text cut to `limit` characters, with an ellipsis where something is missing.
 pub fn cut(text: &str, limit: usize) -> String {
     if text.chars().count() <= limit {
@@ -328,6 +360,22 @@ mod tests {
         let because = "0 of 90 requests failed".to_owned();
         let good = told(Verdict::Good { because, figures });
         assert_eq!(good, "the release serves and has proved itself");
+    }
+
+    #[test]
+    fn the_agents_status_is_one_line_that_names_what_is_under_way() {
+        let app = |name: &str| name.parse::<AppName>().unwrap();
+        assert_eq!(agent_status(1, &[], 0), "1 app; no deploy is under way");
+        let two = [
+            (app("blog"), "v3, pull\nREADY=1".to_owned()),
+            (app("shop"), "accepted".to_owned()),
+        ];
+        assert_eq!(
+            agent_status(9, &two, 4),
+            "9 apps; blog: v3, pull READY=1; shop: accepted; and 2 more"
+        );
+        let long = [(app("shop"), "x".repeat(500))];
+        assert_eq!(agent_status(1, &long, 1).chars().count(), MAX_STATUS);
     }
 
     #[test]

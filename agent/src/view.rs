@@ -7,7 +7,7 @@ use cutover_plan::plan::Users;
 use cutover_plan::release::Releases;
 use cutover_plan::spec::AppSpec;
 use cutover_plan::state::{DeployState, IllegalEvent, Phase};
-use cutover_wire::agent::{AppView, DeployView, ReleaseView};
+use cutover_wire::agent::{AppView, DeployView, ReleaseView, WaitView};
 
 use crate::containers::{Container, ContainerError, ContainerState};
 use crate::engine::url_of;
@@ -62,9 +62,12 @@ pub(crate) fn deploy(
     let mut view = DeployView {
         deploy: record.deploy.clone(),
         app: record.app.clone(),
+        kind: None,
+        by: record.source.actor.clone(),
         release: None,
         image,
         phase: String::new(),
+        waits: None,
         outcome: None,
         serving: serving(&releases),
         reason: None,
@@ -84,7 +87,12 @@ pub(crate) fn deploy(
 }
 
 fn fill(view: &mut DeployView, state: &DeployState) {
+    view.kind = Some(state.kind);
     view.release = state.release();
+    view.waits = state.waiting.as_ref().map(|waiting| WaitView {
+        because: waiting.because.clone(),
+        until: waiting.until,
+    });
     if let Some(plan) = &state.plan {
         view.image = Some(plan.release.image.to_string());
     }

@@ -62,7 +62,8 @@ pub(crate) async fn abort(
     }
 }
 
-async fn find(caller: &Caller, which: &Which) -> Result<Option<DeployId>, Failure> {
+/// The deploy that is meant, if there is one.
+pub(crate) async fn find(caller: &Caller, which: &Which) -> Result<Option<DeployId>, Failure> {
     if let Some(deploy) = &which.deploy {
         return Ok(Some(deploy.clone()));
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use cutover_plan::id::{AppName, DeployId, ImageReference};
+use cutover_wire::request::MAX_HISTORY;
 
 use crate::duration;
 
@@ -175,6 +176,60 @@ Examples:
         /// How long to wait for its end
         #[arg(long, value_name = "DURATION", default_value = "5m", value_parser = duration::parse)]
         timeout: Duration,
+    },
+    /// Say yes to what a deploy waits for
+    ///
+    /// The deploy goes on. Ends with 4 when it waits for nobody.
+    #[command(after_help = "\
+Examples:
+  cutover approve --app shop
+  cutover approve --deploy 01k9z3v5m8q2x7c4b6n1d0f5gh")]
+    Approve {
+        #[command(flatten)]
+        which: Which,
+    },
+    /// Say no to what a deploy waits for
+    ///
+    /// The deploy is taken back and ends as aborted. Ends with 4 when it waits
+    /// for nobody; a deploy that waits for nobody is stopped with abort.
+    #[command(after_help = "\
+Example:
+  cutover reject --app shop --why 'the banner is missing'")]
+    Reject {
+        #[command(flatten)]
+        which: Which,
+        /// Why, in a sentence that is kept and shown
+        #[arg(long)]
+        why: Option<String>,
+    },
+    /// Do not wait for the end of a watch or an approval
+    ///
+    /// What would have been judged counts as not judged. Ends with 4 when the
+    /// deploy is in no watch and no approval.
+    #[command(after_help = "\
+Examples:
+  cutover promote --app shop
+  cutover promote --app shop --full")]
+    Promote {
+        #[command(flatten)]
+        which: Which,
+        /// Go to all users at once, and not to the next step only
+        #[arg(long)]
+        full: bool,
+    },
+    /// Show what was deployed, newest first
+    #[command(after_help = "\
+Examples:
+  cutover history --app shop --limit 5
+  cutover history --format json | jq -r '.[] | select(.outcome == \"failed\") | .reason'")]
+    History {
+        /// One app; all of them when not given
+        #[arg(long)]
+        app: Option<AppName>,
+        /// How many, from 1 to 100; 20 when not given
+        #[arg(long, value_name = "COUNT",
+              value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_HISTORY)))]
+        limit: Option<u32>,
     },
     /// Check that the agent is reached, takes the signature and keeps the time
     #[command(after_help = "\

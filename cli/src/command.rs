@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use cutover_wire::exit::Exit;
-use cutover_wire::request::Change;
+use cutover_wire::request::{Change, Decision};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::arguments::{Arguments, Command, Connection, Format, Switch};
@@ -14,7 +14,7 @@ use crate::deploy::{Wanted, deploy};
 use crate::ending::{End, Ending, Verb};
 use crate::failure::Failure;
 use crate::output::{Output, complain};
-use crate::{abort, look, secret, verify};
+use crate::{abort, decide, history, look, secret, verify};
 
 /// Runs a command that was understood.
 pub(crate) fn run(arguments: Arguments) -> Exit {
@@ -98,6 +98,16 @@ async fn ask(caller: &Caller, output: &Output, question: Command) -> Result<(), 
         }
         Command::Status { app } => look::status(caller, output, app).await,
         Command::Abort { which, timeout } => abort::abort(caller, output, &which, timeout).await,
+        Command::Approve { which } => {
+            decide::decide(caller, output, &which, Decision::Approve {}).await
+        }
+        Command::Reject { which, why } => {
+            decide::decide(caller, output, &which, Decision::Reject { why }).await
+        }
+        Command::Promote { which, full } => {
+            decide::decide(caller, output, &which, Decision::Promote { full }).await
+        }
+        Command::History { app, limit } => history::history(caller, output, app, limit).await,
         Command::Verify => verify::verify(caller, output).await,
         Command::Deploy { .. } | Command::Rollback { .. } => unreachable!("these are no questions"),
     }

@@ -24,6 +24,7 @@ use crate::backoff::Backoff;
 use crate::caller::Caller;
 use crate::output::Output;
 use crate::sse::{Parser, StreamEvent};
+use crate::waiting;
 
 /// How long a stream may say nothing before it is opened again: a connection
 /// that a router forgot says nothing for ever.
@@ -148,7 +149,7 @@ impl Follower {
             };
             let events = parser.feed(&piece).map_err(|_| CallError::TooLong)?;
             for event in events {
-                self.take(&event, output)?;
+                self.take(&event, caller, output)?;
             }
             if self.view.is_some() {
                 return Ok(());
@@ -156,7 +157,12 @@ impl Follower {
         }
     }
 
-    fn take(&mut self, event: &StreamEvent, output: &Output) -> Result<(), CallError> {
+    fn take(
+        &mut self,
+        event: &StreamEvent,
+        caller: &Caller,
+        output: &Output,
+    ) -> Result<(), CallError> {
         let unreadable = |source| CallError::Unreadable { source };
         match event.name.as_str() {
             DEPLOY_EVENT => {
@@ -173,6 +179,12 @@ impl Follower {
                 }
                 let elapsed = told.at.duration_since(begun);
                 output.told(elapsed.try_into().unwrap_or_default(), &told);
+                if let Body::Known(event) = &told.event
+                    && let Event::Held { .. } = **event
+                {
+                    let answers = waiting::answers(&caller.endpoint, &self.accepted.deploy);
+                    output.note(&format!("answer with: {answers}"));
+                }
             }
             VIEW_EVENT => {
                 let view: DeployView = serde_json::from_str(&event.data).map_err(unreadable)?;

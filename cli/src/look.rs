@@ -8,8 +8,10 @@ use cutover_wire::agent::{AppView, DeployView, PlanView, QUERIES, ReleaseView};
 use cutover_wire::request::{Change, Query};
 
 use crate::caller::{Call, Caller};
+use crate::endpoint::Endpoint;
 use crate::failure::Failure;
 use crate::output::{Output, plain};
+use crate::waiting;
 
 /// Prints what serves.
 pub(crate) async fn status(
@@ -20,7 +22,10 @@ pub(crate) async fn status(
     let apps = ask_status(caller, app).await?;
     let text = match apps.is_empty() {
         true => "the agent has no apps: put one file for each into /etc/cutover/apps".to_owned(),
-        false => apps.iter().map(render).collect::<Vec<_>>().join("\n"),
+        false => {
+            let shown = apps.iter().map(|view| render(view, &caller.endpoint));
+            shown.collect::<Vec<_>>().join("\n")
+        }
     };
     output.answer(&text, &apps);
     Ok(())
@@ -51,7 +56,7 @@ pub(crate) async fn plan(
     Ok(())
 }
 
-fn render(view: &AppView) -> String {
+fn render(view: &AppView, endpoint: &Endpoint) -> String {
     let domains: Vec<_> = view.domains.iter().map(|domain| plain(domain)).collect();
     let mut text = format!("{}  {}\n", view.app, domains.join(", "));
     match &view.serving {
@@ -67,6 +72,14 @@ fn render(view: &AppView) -> String {
             "deploying",
             &format!("{} ({})", plain(&deploy.phase), deploy.deploy),
         );
+        if let Some(waits) = &deploy.waits {
+            row(&mut text, "for you", &waiting::shown(waits));
+            row(
+                &mut text,
+                "answer",
+                &waiting::answers(endpoint, &deploy.deploy),
+            );
+        }
     }
     if let Some(deploy) = &view.waiting {
         row(&mut text, "waiting", &deploy.deploy.to_string());

@@ -15,6 +15,7 @@ mod backoff;
 mod caller;
 mod command;
 mod connection;
+mod decide;
 mod deploy;
 mod duration;
 mod ending;
@@ -22,12 +23,14 @@ mod endpoint;
 mod failure;
 mod follow;
 mod github;
+mod history;
 mod look;
 mod output;
 mod secret;
 mod signals;
 mod sse;
 mod verify;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -6,17 +6,27 @@
 
 use cutover_plan::id::{AppName, DeployId, ReleaseNumber};
 use cutover_plan::outcome::Outcome;
-use cutover_plan::plan::Plan;
+use cutover_plan::plan::{Kind, Plan};
 use cutover_plan::release::Standing;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// `POST`: a [`crate::request::DeployRequest`].
+/// `POST`: a [`crate::request::DeployRequest`]. `GET`, on the local socket alone:
+/// [`DeployView`]s, newest first, with `app` and `limit` of [`crate::request::Query::History`].
 pub const DEPLOYS: &str = "/v1/deploys";
+/// `GET`, on the local socket alone: [`AppView`]s; of one app at [`app_path`].
+pub const APPS: &str = "/v1/apps";
 /// `POST`: a [`crate::request::Query`].
 pub const QUERIES: &str = "/v1/queries";
+/// `GET`, on the local socket and an address of its own: figures for Prometheus.
+pub const METRICS: &str = "/metrics";
 /// `GET`: answers 200 while the agent works.
 pub const HEALTHZ: &str = "/healthz";
+
+/// `GET`, on the local socket alone: an [`AppView`].
+pub fn app_path(app: &AppName) -> String {
+    format!("{APPS}/{app}")
+}
 
 /// `GET`: a [`DeployView`].
 pub fn deploy_path(deploy: &DeployId) -> String {
@@ -28,12 +38,14 @@ pub fn events_path(deploy: &DeployId) -> String {
     format!("{DEPLOYS}/{deploy}/events")
 }
 
-/// `POST`: empty with the token, or a signed [`crate::request::AbortRequest`].
+/// `POST`: empty with the token, or a signed [`crate::request::AbortRequest`]; on
+/// the local socket either.
 pub fn abort_path(deploy: &DeployId) -> String {
     format!("{DEPLOYS}/{deploy}/abort")
 }
 
-/// `POST`: a signed [`crate::request::DecisionRequest`] with the decision of this name.
+/// `POST`: a signed [`crate::request::DecisionRequest`] with the decision of this name,
+/// which the token of the deploy does not give; on the local socket also empty.
 pub fn decision_path(deploy: &DeployId, name: &str) -> String {
     format!("{DEPLOYS}/{deploy}/{name}")
 }
@@ -92,6 +104,15 @@ pub struct ReleaseView {
     pub condition: String,
 }
 
+/// What a deploy waits for a person for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitView {
+    /// What the person should know.
+    pub because: String,
+    /// How long the person has.
+    pub until: Timestamp,
+}
+
 /// A deploy, as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployView {
@@ -99,12 +120,21 @@ pub struct DeployView {
     pub deploy: DeployId,
     /// Its app.
     pub app: AppName,
+    /// What was wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<Kind>,
+    /// Who asked, as the call told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// The release it is about, once that is known.
     pub release: Option<ReleaseNumber>,
     /// The image it is about, once that is known.
     pub image: Option<String>,
     /// What it does now, in a few words.
     pub phase: String,
+    /// What a person has to decide before it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits: Option<WaitView>,
     /// How it ended, if it is over.
     pub outcome: Option<Outcome>,
     /// What serves the app's users now, in a sentence.

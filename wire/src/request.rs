@@ -14,6 +14,11 @@ pub const MAX_BODY: usize = 64 * 1024;
 /// The longest text in a request: URLs of workflow runs have about a hundred.
 const MAX_TEXT: usize = 500;
 
+/// Deploys of a history where nobody says how many: what fits on a screen.
+pub const HISTORY: u32 = 20;
+/// Deploys of a history at the most: as many of an app as a host keeps at the least.
+pub const MAX_HISTORY: u32 = 100;
+
 /// `POST /v1/deploys`: bring an app to a release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -105,6 +110,32 @@ pub enum Query {
         /// What would be wanted.
         change: Change,
     },
+    /// What was deployed? Answered with [`crate::agent::DeployView`]s, newest
+    /// first and without the lines of the app.
+    History {
+        /// One app, or all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        app: Option<AppName>,
+        /// How many, at most [`MAX_HISTORY`]; [`HISTORY`] when not given.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        limit: Option<u32>,
+    },
+}
+
+impl Query {
+    /// The first mistake that the types do not catch, as a sentence.
+    pub fn problem(&self) -> Option<String> {
+        match self {
+            Self::History { limit, .. } => limit.and_then(beyond),
+            Self::Verify {} | Self::Status { .. } | Self::Plan { .. } => None,
+        }
+    }
+}
+
+/// What keeps a number of deploys from being told.
+fn beyond(limit: u32) -> Option<String> {
+    let sane = (1..=MAX_HISTORY).contains(&limit);
+    (!sane).then(|| format!("limit is {limit}, it must be from 1 to {MAX_HISTORY}"))
 }
 
 /// `POST /v1/deploys/{id}/abort`, where no capability token is at hand.
@@ -383,6 +414,24 @@ mod tests {
         check(json!({"abort": {}}), "unknown variant");
     }
 
+    #[test]
+    fn a_history_has_its_bounds() {
+        let check = |history: Value, expected: &str| {
+            let told = match serde_json::from_value::<Query>(json!({"history": history})) {
+                Ok(query) => query.problem().unwrap_or_else(|| "taken".to_owned()),
+                Err(error) => error.to_string(),
+            };
+            assert!(told.contains(expected), "{told}");
+        };
+        check(json!({}), "taken");
+        check(json!({"app": "shop", "limit": 1}), "taken");
+        check(json!({"limit": 100}), "taken");
+        check(json!({"limit": 0}), "from 1 to 100");
+        check(json!({"limit": 101}), "from 1 to 100");
+        check(json!({"limit": -1}), "invalid value");
+        check(json!({"until": 1}), "unknown field");
+    }
+
     fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -409,7 +458,9 @@ mod tests {
         if let Ok(decision) = serde_json::from_slice::<DecisionRequest>(body) {
             decision.problem();
         }
-        let _ = serde_json::from_slice::<Query>(body);
+        if let Ok(query) = serde_json::from_slice::<Query>(body) {
+            query.problem();
+        }
     }
 
     proptest! {

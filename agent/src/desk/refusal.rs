@@ -7,6 +7,7 @@ use cutover_plan::windows::Closed;
 use cutover_wire::agent::Problem;
 use cutover_wire::request::Decision;
 
+use super::CallId;
 use crate::journal::JournalError;
 
 /// What to do about a closed deploy window.
@@ -86,6 +87,12 @@ impl Refusal {
             ),
         };
         Self::new(409, "not_asked", message, Some(hint))
+    }
+
+    pub(crate) fn used(call: &CallId, first: &DeployId) -> Self {
+        let message = format!("the call {} was about the deploy {first}", call.0);
+        let hint = "give each call an id of its own";
+        Self::new(409, "used_id", message, Some(hint))
     }
 
     pub(crate) fn foreign_image(error: &CompileError) -> Self {

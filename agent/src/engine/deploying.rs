@@ -16,7 +16,7 @@ use super::steps::{Done, Steps};
 use super::{Course, Deploy, Engine, EngineError, KEEP_EVERY, Wanted, able, respond, window};
 use crate::clock::Clock;
 use crate::containers::Containers;
-use crate::desk::{Command, Refusal};
+use crate::desk::{CallId, Command, Refusal};
 use crate::journal::Record;
 use crate::traffic::Traffic;
 
@@ -233,17 +233,23 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 let back = matches!(deploy.state.phase, Phase::Back { .. });
                 let refusal = Refusal::too_late(&id, back);
                 let event = Event::AbortRequested { by };
-                (self.turn(deploy, &id, event, refusal)?, reply)
+                (self.turn(deploy, &id, event, refusal, None)?, reply)
             }
             Command::Decide {
+                call,
                 deploy: id,
                 decision,
                 by,
                 reply,
             } => {
+                // A word that is sent again must not send the deploy on twice.
+                if self.drivers.journal.find_call(&call.0)?.is_some() {
+                    respond(reply, Ok(()));
+                    return Ok(Course::Same);
+                }
                 let refusal = Refusal::not_asked(&id, &decision);
                 let event = decided(decision, by, (self.drivers.clock)());
-                (self.turn(deploy, &id, event, refusal)?, reply)
+                (self.turn(deploy, &id, event, refusal, Some(&call))?, reply)
             }
             other => return Ok(self.obey(other, Some(deploy))?.1),
         };
@@ -262,6 +268,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         asked: &cutover_plan::id::DeployId,
         event: Event,
         refusal: Refusal,
+        call: Option<&CallId>,
     ) -> Result<Result<(), Refusal>, EngineError> {
         if *asked != deploy.id {
             let waits = self
@@ -277,7 +284,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         if deploy.state.clone().apply(&event).is_err() {
             return Ok(Err(refusal));
         }
-        self.append(deploy, event)?;
+        self.append_asked(deploy, event, call)?;
         Ok(Ok(()))
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::extract::{FromRequest as _, FromRequestParts as _, Request, State};
 use axum::response::Response;
 use axum::{Extension, Json};
-use cutover_plan::id::DeployId;
+use cutover_plan::id::{AppName, DeployId};
 use cutover_wire::agent::{Accepted, DeployView, Welcome};
-use cutover_wire::request::{AbortRequest, DeployRequest, Query};
+use cutover_wire::request::{AbortRequest, DeployRequest, HISTORY, Query};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
@@ -19,7 +19,7 @@ use super::token::{Held, Named};
 use super::{Counter, Door, Peer};
 use crate::desk::Refusal;
 
-type Answer = Result<Response, Refusal>;
+pub(super) type Answer = Result<Response, Refusal>;
 
 /// Begins a deploy. The same call again gets the same answer and does nothing.
 pub(super) async fn begin(
@@ -44,6 +44,7 @@ pub(super) async fn answer(
 ) -> Answer {
     let desk = &counter.inbox.desk;
     Ok(match body {
+        Query::History { app, limit } => history(&counter, app, limit).await?,
         Query::Verify {} => {
             let welcome = Welcome {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -74,6 +75,19 @@ pub(super) async fn abort(State(counter): State<Arc<Counter>>, request: Request)
     let desk = &counter.inbox.desk;
     desk.abort(deploy.clone(), by).await?;
     Ok(good(StatusCode::ACCEPTED, &view(&counter, &deploy)?))
+}
+
+/// Tells what was deployed. Up to a hundred deploys are folded, beside the
+/// requests that are quick to answer.
+pub(super) async fn history(counter: &Counter, app: Option<AppName>, limit: Option<u32>) -> Answer {
+    let desk = counter.inbox.desk.clone();
+    let limit = limit.unwrap_or(HISTORY);
+    let told = tokio::task::spawn_blocking(move || desk.history(app.as_ref(), limit)).await;
+    let told = told.map_err(|error| {
+        let message = format!("the history could not be read: {error}");
+        Refusal::new(500, "broken", message, Some("look at the agent's log"))
+    })?;
+    Ok(good(StatusCode::OK, &told?))
 }
 
 /// Whether the agent works.

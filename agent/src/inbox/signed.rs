@@ -12,7 +12,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
-use cutover_wire::request::{AbortRequest, DeployRequest, MAX_BODY, Query};
+use cutover_wire::request::{AbortRequest, DecisionRequest, DeployRequest, MAX_BODY, Query};
 use cutover_wire::signature::{
     self, Headers, ID_HEADER, MAX_ID, SIGNATURE_HEADER, TIMESTAMP_HEADER, VerifyError,
 };
@@ -23,6 +23,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Counter, Door};
 use crate::desk::{CallId, Refusal};
+use crate::metrics::Distrust;
 
 /// A call that was verified, or came over the local socket, and understood.
 pub(super) struct Signed<T> {
@@ -55,16 +56,25 @@ impl Ask for DeployRequest {
 impl Ask for Query {
     const NAME: &'static str = "query";
     const EXAMPLE: &'static str =
-        r#"for example {"verify": {}}, {"status": {}} or {"status": {"app": "shop"}}"#;
+        r#"for example {"verify": {}}, {"status": {"app": "shop"}} or {"history": {"limit": 10}}"#;
 
     fn problem(&self) -> Option<String> {
-        None
+        Self::problem(self)
     }
 }
 
 impl Ask for AbortRequest {
     const NAME: &'static str = "abort request";
     const EXAMPLE: &'static str = r#"for example {"abort": "THE DEPLOY'S ID", "by": "ada"}"#;
+
+    fn problem(&self) -> Option<String> {
+        Self::problem(self)
+    }
+}
+
+impl Ask for DecisionRequest {
+    const NAME: &'static str = "decision";
+    const EXAMPLE: &'static str = r#"for example {"deploy": "THE DEPLOY'S ID", "decision": {"approve": {}}, "by": "ada"}; others are {"reject": {"why": "…"}} and {"promote": {"full": false}}"#;
 
     fn problem(&self) -> Option<String> {
         Self::problem(self)
@@ -81,12 +91,15 @@ impl<T: Ask> FromRequest<Arc<Counter>> for Signed<T> {
             Door::Local => Some(local_call(&parts.headers)?),
         };
         if call.is_none() {
-            check_head(&parts.headers)?;
+            check_head(&parts.headers).map_err(|error| unsigned(counter, &error))?;
         }
         let body = read(&parts.headers, body, counter).await?;
         let call = match call {
             Some(call) => call,
-            None => verify(&parts.headers, &body, counter)?,
+            None => {
+                let verified = verify(&parts.headers, &body, counter);
+                verified.map_err(|error| unsigned(counter, &error))?
+            }
         };
         let body = parse(&body)?;
         Ok(Self { call, body })
@@ -94,22 +107,21 @@ impl<T: Ask> FromRequest<Arc<Counter>> for Signed<T> {
 }
 
 /// Refuses what cannot be a signed call before a byte of its body is read.
-fn check_head(headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_head(headers: &HeaderMap) -> Result<(), VerifyError> {
     // Without a secret and a body, well-formed headers can only mismatch.
     match signature::verify(&[], signed_headers(headers)?, &[], 0) {
         Ok(_) | Err(VerifyError::Mismatch) => Ok(()),
-        Err(error) => Err(unsigned(&error)),
+        Err(error) => Err(error),
     }
 }
 
-fn verify(headers: &HeaderMap, body: &[u8], counter: &Counter) -> Result<CallId, Refusal> {
+fn verify(headers: &HeaderMap, body: &[u8], counter: &Counter) -> Result<CallId, VerifyError> {
     let headers = signed_headers(headers)?;
-    let verified = signature::verify(&counter.inbox.secrets, headers, body, counter.now());
-    let verified = verified.map_err(|error| unsigned(&error))?;
+    let verified = signature::verify(&counter.inbox.secrets, headers, body, counter.now())?;
     Ok(CallId(verified.id))
 }
 
-fn signed_headers(headers: &HeaderMap) -> Result<Headers<'_>, Refusal> {
+fn signed_headers(headers: &HeaderMap) -> Result<Headers<'_>, VerifyError> {
     Ok(Headers {
         id: single(headers, ID_HEADER)?,
         timestamp: single(headers, TIMESTAMP_HEADER)?,
@@ -119,34 +131,44 @@ fn signed_headers(headers: &HeaderMap) -> Result<Headers<'_>, Refusal> {
 
 /// A header that may stand once: of two, a proxy and the agent could each
 /// believe another.
-fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Refusal> {
+fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, VerifyError> {
     let mut values = headers.get_all(name).iter();
     let first = values.next().map(http::HeaderValue::to_str).transpose();
     match (first, values.next()) {
         (Ok(first), None) => Ok(first),
-        _ => Err(unsigned(&VerifyError::Malformed(name))),
+        _ => Err(VerifyError::Malformed(name)),
     }
 }
 
-fn unsigned(error: &VerifyError) -> Refusal {
-    let hint = match error {
-        VerifyError::Missing(_) => {
-            "sign the call as Standard Webhooks says; the cutover command does"
-        }
-        VerifyError::Malformed(_) => "send the header once, as Standard Webhooks says",
-        VerifyError::Stale(_) => "set the clocks of both machines, and sign again",
-        VerifyError::Mismatch => {
-            "use the secret of this host, and sign the bytes that are sent, with nothing between changing them"
-        }
+fn unsigned(counter: &Counter, error: &VerifyError) -> Refusal {
+    let (why, hint) = match error {
+        VerifyError::Missing(_) => (
+            Distrust::Unsigned,
+            "sign the call as Standard Webhooks says; the cutover command does",
+        ),
+        VerifyError::Malformed(_) => (
+            Distrust::Malformed,
+            "send the header once, as Standard Webhooks says",
+        ),
+        VerifyError::Stale(_) => (
+            Distrust::Stale,
+            "set the clocks of both machines, and sign again",
+        ),
+        VerifyError::Mismatch => (
+            Distrust::Forged,
+            "use the secret of this host, and sign the bytes that are sent, with nothing between changing them",
+        ),
     };
+    counter.inbox.metrics.tally.distrusted(why);
     Refusal::new(401, "unsigned", error.to_string(), Some(hint))
 }
 
 /// The id of a call that nobody signed: its own, or one of chance.
-fn local_call(headers: &HeaderMap) -> Result<CallId, Refusal> {
+pub(super) fn local_call(headers: &HeaderMap) -> Result<CallId, Refusal> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
     let bad = |message: String| Refusal::new(400, "bad_call_id", message, None);
-    match single(headers, ID_HEADER)? {
+    let id = single(headers, ID_HEADER).map_err(|error| bad(error.to_string()))?;
+    match id {
         Some(id) if !id.is_empty() && id.len() <= MAX_ID && id.bytes().all(plain) => {
             Ok(CallId(id.to_owned()))
         }

@@ -10,6 +10,7 @@ use http::request::Parts;
 
 use super::{Counter, Door};
 use crate::desk::Refusal;
+use crate::metrics::Distrust;
 
 /// Keeps the tokens of deploys apart from any other use of the secret.
 const PURPOSE: &str = "deploy";
@@ -66,6 +67,7 @@ impl FromRequestParts<Arc<Counter>> for Held {
             Some(token) if counter.is_token(&deploy, token) => Ok(Self(deploy)),
             // The same answer whether or not there is such a deploy.
             _ => {
+                counter.inbox.metrics.tally.distrusted(Distrust::Token);
                 let message = "the token of the deploy is missing or not the right one".to_owned();
                 let hint = "send the token that came with the deploy as Authorization: Bearer";
                 Err(Refusal::new(401, "no_token", message, Some(hint)))

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::read::{decode, nanoseconds, signed, timestamp, unsigned};
-use super::{Journal, JournalError, OutboxRow};
+use super::{Journal, JournalError, OutboxCounts, OutboxRow};
 
 /// The messages that nothing earlier holds back.
 const FIRST_OF_EACH: &str = "settled_at IS NULL AND NOT EXISTS (
@@ -109,6 +109,23 @@ impl Journal {
             .and_then(|mut query| query.query_row([], |row| row.get(0)))
             .map_err(JournalError::read("the outbox"))?;
         Ok(unsigned(count))
+    }
+
+    /// How many messages are to be delivered, and how many were given up.
+    pub fn outbox(&self) -> Result<OutboxCounts, JournalError> {
+        let two = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let (waiting, given_up): (i64, i64) = self
+            .store()
+            .connection
+            .prepare_cached(
+                "SELECT count(*) FILTER (WHERE settled_at IS NULL),                  count(*) FILTER (WHERE delivered = 0) FROM outbox",
+            )
+            .and_then(|mut query| query.query_row([], two))
+            .map_err(JournalError::read("the outbox"))?;
+        Ok(OutboxCounts {
+            waiting: unsigned(waiting),
+            given_up: unsigned(given_up),
+        })
     }
 
     fn change_message(

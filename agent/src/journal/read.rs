@@ -32,11 +32,34 @@ impl Journal {
         self.find_deploys(which, app.as_str())
     }
 
+    /// The deploys of every app that have not ended, oldest first.
+    pub fn under_way(&self) -> Result<Vec<DeployRecord>, JournalError> {
+        // No app has an empty name.
+        let which = "app <> ? AND ended_at IS NULL ORDER BY accepted_at, deploy";
+        self.find_deploys(which, "")
+    }
+
     /// The deploy of the app that ended last, of those that somebody called for.
     pub fn last_ended(&self, app: &AppName) -> Result<Option<DeployRecord>, JournalError> {
         // By id within the same instant: ids sort by time.
         let newest = "app = ? AND ended_at IS NOT NULL AND called ORDER BY ended_at DESC, deploy DESC LIMIT 1";
         self.find_deploy(newest, app.as_str())
+    }
+
+    /// The newest deploys of an app, or of all, of those that somebody called
+    /// for; at most `limit`. Ids sort by time.
+    pub fn newest(
+        &self,
+        app: Option<&AppName>,
+        limit: u32,
+    ) -> Result<Vec<DeployRecord>, JournalError> {
+        let which = match app {
+            Some(_) => "app = ? AND called",
+            None => "app <> ? AND called",
+        };
+        // No app has an empty name.
+        let key = app.map_or("", AppName::as_str);
+        self.find_deploys(&format!("{which} ORDER BY deploy DESC LIMIT {limit}"), key)
     }
 
     /// What is known of the app's releases; of an unknown app, nothing.
@@ -106,6 +129,63 @@ impl Journal {
             })
         };
         rows.into_iter().map(recorded).collect()
+    }
+
+    /// The events of every deploy that follow the seq `after`, in order.
+    pub fn events_after(
+        &self,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(DeployId, Recorded)>, JournalError> {
+        let read = JournalError::read("events");
+        let rows: Vec<(i64, i64, String, String)> = {
+            let store = self.store();
+            let mut query = store
+                .connection
+                .prepare_cached(
+                    "SELECT seq, at, event, deploy FROM events WHERE seq > ? ORDER BY seq LIMIT ?",
+                )
+                .map_err(&read)?;
+            let four = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            query
+                .query_map(params![signed(after), signed(limit as u64)], four)
+                .and_then(Iterator::collect)
+                .map_err(&read)?
+        };
+        let recorded = |(seq, at, text, deploy): (i64, i64, String, String)| {
+            let row = seq.to_string();
+            let recorded = Recorded {
+                seq: unsigned(seq),
+                at: timestamp("events", &row, at)?,
+                event: decode("events", &row, &text)?,
+            };
+            Ok((id_of("events", &row, &deploy)?, recorded))
+        };
+        rows.into_iter().map(recorded).collect()
+    }
+
+    /// When a deploy of each app that somebody called for was last promoted.
+    pub fn last_successes(&self) -> Result<Vec<(AppName, Timestamp)>, JournalError> {
+        let read = JournalError::read("deploys");
+        let rows: Vec<(String, i64)> = {
+            let store = self.store();
+            let mut query = store
+                .connection
+                .prepare_cached(
+                    "SELECT app, max(ended_at) FROM deploys WHERE ended_at IS NOT NULL AND called                      AND (SELECT json_extract(event, '$.outcome') FROM events                           WHERE events.deploy = deploys.deploy ORDER BY seq DESC LIMIT 1) = 'promoted'                      GROUP BY app",
+                )
+                .map_err(&read)?;
+            let two = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            query
+                .query_map([], two)
+                .and_then(Iterator::collect)
+                .map_err(&read)?
+        };
+        let understand = |(app, at): (String, i64)| {
+            let name = AppName::parse(&app).map_err(|source| corrupt("deploys", &app, source))?;
+            Ok((name, timestamp("deploys", &app, at)?))
+        };
+        rows.into_iter().map(understand).collect()
     }
 
     fn find_deploy(&self, which: &str, key: &str) -> Result<Option<DeployRecord>, JournalError> {

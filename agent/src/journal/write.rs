@@ -57,9 +57,7 @@ impl Record for Journal {
                 )?
                 .execute(params![deploy.as_str(), app.as_str(), from, nanoseconds(at), call.is_some()])?;
                 if let Some(call) = call {
-                    transaction
-                        .prepare_cached("INSERT INTO calls (call, deploy, at) VALUES (?, ?, ?)")?
-                        .execute(params![call, deploy.as_str(), nanoseconds(at)])?;
+                    insert_call(transaction, call, deploy, at)?;
                 }
                 Ok(Ok(Acceptance::New(rows.insert(transaction, deploy)?)))
             })?;
@@ -71,6 +69,37 @@ impl Record for Journal {
 
     fn append(
         &self,
+        deploy: &DeployId,
+        at: Timestamp,
+        event: &Event,
+        releases: &Releases,
+        messages: &[Message],
+    ) -> Result<u64, JournalError> {
+        self.write_event(None, deploy, at, event, releases, messages)
+    }
+
+    fn append_called(
+        &self,
+        call: &str,
+        deploy: &DeployId,
+        at: Timestamp,
+        event: &Event,
+        releases: &Releases,
+        messages: &[Message],
+    ) -> Result<u64, JournalError> {
+        self.write_event(Some(call), deploy, at, event, releases, messages)
+    }
+}
+
+impl Journal {
+    /// Begins a transaction and ends it: whether a write would be taken now.
+    pub fn probe(&self) -> Result<(), JournalError> {
+        self.store().transact("a probe", |_| Ok(Ok(())))
+    }
+
+    fn write_event(
+        &self,
+        call: Option<&str>,
         deploy: &DeployId,
         at: Timestamp,
         event: &Event,
@@ -93,6 +122,9 @@ impl Record for Journal {
                 Some((_, Some(_))) => return Ok(Err(JournalError::Ended(deploy.clone()))),
                 Some((app, None)) => app,
             };
+            if let Some(call) = call {
+                insert_call(transaction, call, deploy, at)?;
+            }
             let seq = rows.insert(transaction, deploy)?;
             transaction
                 .prepare_cached(
@@ -110,9 +142,7 @@ impl Record for Journal {
         self.wake(seq, messages);
         Ok(seq)
     }
-}
 
-impl Journal {
     /// Tells followers of a seq, and the deliverer of new messages. Two writers
     /// may come here in the other order, so the numbers only grow.
     fn wake(&self, seq: u64, messages: &[Message]) {
@@ -158,6 +188,20 @@ impl Store {
             Err(JournalError::write(what)(source))
         })
     }
+}
+
+fn insert_call(
+    transaction: &Transaction<'_>,
+    call: &str,
+    deploy: &DeployId,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO calls (call, deploy, at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        )?
+        .execute(params![call, deploy.as_str(), nanoseconds(at)])
+        .map(drop)
 }
 
 /// What a transaction inserts, encoded before it begins.

@@ -3,20 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cutover_agent::desk::{AppDesk, Command, Desk, QUEUE};
-use cutover_agent::inbox::{Door, Inbox, Limits, serve_network};
+use cutover_agent::desk::{AppDesk, Command, Desk, QUEUE, Refusal};
+use cutover_agent::inbox::{Door, Inbox, Limits, bind_local, serve_local, serve_network};
 use cutover_agent::journal::{Acceptance, Journal, Record as _};
-use cutover_plan::event::{Cursor, Event};
+use cutover_agent::metrics::Metrics;
+use cutover_plan::event::{Cursor, Event, Promotion};
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Kind;
 use cutover_plan::release::Releases;
-use cutover_wire::agent::Problem;
-use cutover_wire::request::Source;
+use cutover_wire::agent::{AppView, Problem};
+use cutover_wire::request::{Decision, Source};
 use cutover_wire::signature::{ID_HEADER, SIGNATURE_HEADER, Secret, TIMESTAMP_HEADER};
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,8 @@ use tokio::task::JoinHandle;
 
 /// The second in which these tests happen.
 pub(crate) const NOW: u64 = 1_700_000_000;
+/// The note after which the engine of these tests waits for a person.
+pub(crate) const WAITS: &str = "waits for a person";
 /// A deploy request that is right.
 pub(crate) const ROLLBACK: &str = r#"{"app":"shop","change":{"rollback":{}}}"#;
 
@@ -67,6 +70,7 @@ impl Host {
         let inbox = Inbox {
             desk: desk(&journal),
             journal: journal.clone(),
+            metrics: Arc::new(metrics(&journal, folder.path())),
             secrets: vec![secret()].into(),
             clock: Arc::new(now),
             limits,
@@ -91,6 +95,16 @@ impl Host {
         let mut stream = self.connect().await;
         stream.write_all(request.as_bytes()).await.unwrap();
         Answer::read(&mut stream).await
+    }
+
+    /// Serves the socket of the host, too.
+    pub(crate) fn socket(&self) -> PathBuf {
+        let path = self.folder.path().join("agent.sock");
+        let listener = bind_local(&path, None).unwrap();
+        let router = self.inbox.clone().router(Door::Local);
+        let (limits, shutdown) = (self.inbox.limits, self.inbox.shutdown.clone());
+        tokio::spawn(serve_local(listener, router, limits, shutdown));
+        path
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
@@ -139,11 +153,18 @@ impl Host {
     }
 
     pub(crate) fn append(&self, deploy: &DeployId, event: &Event) -> u64 {
-        let none = Releases::default();
-        self.journal
-            .append(deploy, now(), event, &none, &[])
-            .unwrap()
+        self.append_at(deploy, now(), event)
     }
+
+    pub(crate) fn append_at(&self, deploy: &DeployId, at: Timestamp, event: &Event) -> u64 {
+        let none = Releases::default();
+        self.journal.append(deploy, at, event, &none, &[]).unwrap()
+    }
+}
+
+fn metrics(journal: &Journal, folder: &Path) -> Metrics {
+    let apps = vec![AppName::parse("shop").unwrap()];
+    Metrics::new(journal.clone(), &folder.join("agent.db"), apps, now()).unwrap()
 }
 
 fn accept(journal: &Journal, call: &str, number: u64) -> Option<DeployId> {
@@ -190,13 +211,77 @@ fn desk(journal: &Journal) -> Desk {
                     writes.append(&deploy, now(), &event, &none, &[]).unwrap();
                     let _ = reply.send(Ok(()));
                 }
+                Command::Decide {
+                    call,
+                    deploy,
+                    decision,
+                    by,
+                    reply,
+                } => {
+                    let _ = reply.send(decide(&writes, &call.0, &deploy, decision, by));
+                }
+                Command::Status { reply } => {
+                    let _ = reply.send(Ok(Box::new(app_view())));
+                }
+                Command::Ping { reply } => {
+                    let _ = reply.send(());
+                }
                 // Not answered, as by an engine that has stopped.
-                Command::Decide { .. } | Command::Plan { .. } | Command::Status { .. } => {}
+                Command::Plan { .. } => {}
             }
         }
     });
     let apps = BTreeMap::from([(app, AppDesk { spec, engine })]);
     Desk::new(apps, journal.clone())
+}
+
+/// An engine that takes a word while the deploy waits for a person, and not else.
+fn decide(
+    journal: &Journal,
+    call: &str,
+    deploy: &DeployId,
+    decision: Decision,
+    by: String,
+) -> Result<(), Refusal> {
+    let waits = |journal: &Journal| {
+        let events = journal.events(deploy, 0, 100).unwrap();
+        let last = events.last().map(|recorded| recorded.event.clone());
+        matches!(last, Some(Event::StepProgressed { note, .. }) if note == WAITS)
+    };
+    if !waits(journal) {
+        let message = "it waits for nobody".to_owned();
+        return Err(Refusal::new(409, "not_asked", message, None));
+    }
+    let event = match decision {
+        Decision::Approve {} => Event::Approved { by, time: now() },
+        Decision::Reject { why } => Event::Rejected { by, why },
+        Decision::Promote { full } => Event::PromoteRequested {
+            by,
+            how: if full {
+                Promotion::Full
+            } else {
+                Promotion::Next
+            },
+            time: now(),
+        },
+    };
+    let none = Releases::default();
+    journal
+        .append_called(call, deploy, now(), &event, &none, &[])
+        .unwrap();
+    Ok(())
+}
+
+fn app_view() -> AppView {
+    AppView {
+        app: AppName::parse("shop").unwrap(),
+        domains: vec!["shop.example.com".to_owned()],
+        serving: None,
+        standby: None,
+        deploying: None,
+        waiting: None,
+        last: None,
+    }
 }
 
 /// The parts of a signed request, each of which a test can spoil.

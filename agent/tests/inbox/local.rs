@@ -12,13 +12,13 @@ use tokio::net::UnixStream;
 
 use crate::host::{Answer, Host, ROLLBACK, exists, until};
 
-async fn ask(path: &Path, request: &str) -> Answer {
+pub(crate) async fn ask(path: &Path, request: &str) -> Answer {
     let mut stream = UnixStream::connect(path).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
     Answer::read(&mut stream).await
 }
 
-fn post(path: &str, headers: &str, body: &str) -> String {
+pub(crate) fn post(path: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!("POST {path} HTTP/1.1\r\nhost: h\r\n{headers}content-length: {length}\r\n\r\n{body}")
 }
@@ -91,15 +91,7 @@ async fn nothing_is_signed_on_the_socket_and_a_repeat_is_still_known() {
 #[tokio::test]
 async fn credentials_are_taken_over_the_socket() {
     let host = Host::new().await;
-    let path = host.folder.path().join("agent.sock");
-    let listener = bind_local(&path, None).unwrap();
-    let router = host.inbox.clone().router(Door::Local);
-    tokio::spawn(serve_local(
-        listener,
-        router,
-        host.inbox.limits,
-        host.inbox.shutdown.clone(),
-    ));
+    let path = host.socket();
     let body =
         r#"{"app":"shop","change":{"rollback":{}},"registry":{"username":"ada","password":"p"}}"#;
     assert_eq!(ask(&path, &post("/v1/deploys", "", body)).await.status, 202);

@@ -94,12 +94,11 @@ async fn questions_are_answered_and_write_nothing() {
     assert_eq!(welcome.status, 200, "{welcome:?}");
     let welcome: Welcome = welcome.json();
     assert_eq!((welcome.now, welcome.apps.len()), (now(), 1));
-    // The engine of these tests is one that stopped: told, not waited for.
-    let status = host
-        .ask(&Call::new("/v1/queries", r#"{"status":{}}"#).request())
-        .await;
+    // The engine of these tests makes no plans, as one that stopped: told, not waited for.
+    let plan = r#"{"plan":{"app":"shop","change":{"rollback":{}}}}"#;
+    let plan = host.ask(&Call::new("/v1/queries", plan).request()).await;
     assert_eq!(
-        (status.status, status.problem().code.as_str()),
+        (plan.status, plan.problem().code.as_str()),
         (503, "stopping")
     );
     let health = host.ask("GET /healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;

@@ -220,3 +220,51 @@ fn forgetting_keeps_what_it_must() {
     assert_eq!(journal.undelivered().unwrap(), 1);
     append(&journal, 8, 20, &ended(), &[]);
 }
+
+#[test]
+fn a_call_is_known_with_the_event_that_it_asked_for_and_not_without() {
+    let journal = Journal::in_memory().unwrap();
+    let none = Releases::default();
+    accept(&journal, 1, "shop", &[]);
+    let say = |call: &str, number| {
+        journal.append_called(call, &id(number), at(2), &aborted("ada"), &none, &[])
+    };
+    say("word", 1).unwrap();
+    assert_eq!(journal.find_call("word").unwrap(), Some(id(1)));
+    assert_eq!(journal.events(&id(1), 0, 10).unwrap().len(), 2);
+    // What cannot be written leaves the call unknown.
+    say("lost", 2).unwrap_err();
+    journal.append(&id(1), at(3), &ended(), &none, &[]).unwrap();
+    say("late", 1).unwrap_err();
+    for call in ["lost", "late"] {
+        assert_eq!(journal.find_call(call).unwrap(), None, "{call}");
+    }
+}
+
+#[test]
+fn the_newest_deploys_come_first_and_only_those_that_were_called_for() {
+    let journal = Journal::in_memory().unwrap();
+    for number in 1..=3 {
+        whole(
+            &journal,
+            number,
+            "shop",
+            10 * i64::try_from(number).unwrap(),
+        );
+    }
+    whole(&journal, 4, "blog", 40);
+    let source = Source::default();
+    journal
+        .accept(None, &id(5), at(50), &accepted("shop"), &source, &[])
+        .unwrap();
+    let newest = |app: Option<&str>, limit| {
+        let app = app.map(crate::deploys::app);
+        let records = journal.newest(app.as_ref(), limit).unwrap();
+        let ids: Vec<_> = records.into_iter().map(|record| record.deploy).collect();
+        ids
+    };
+    assert_eq!(newest(None, 100), [id(4), id(3), id(2), id(1)]);
+    assert_eq!(newest(None, 2), [id(4), id(3)]);
+    assert_eq!(newest(Some("shop"), 2), [id(3), id(2)]);
+    assert_eq!(newest(Some("other"), 2), []);
+}

@@ -140,6 +140,9 @@ mod tests {
         let view = DeployView {
             deploy: deploy.clone(),
             app: "shop".parse().unwrap(),
+            kind: None,
+            by: None,
+            waits: None,
             release: Some(ReleaseNumber(8)),
             image: Some(format!("ghcr.io/acme/shop@sha256:{}", "a".repeat(64))),
             phase: "over".to_owned(),

@@ -1,11 +1,12 @@
 //! A deploy that only tells a story.
 
-use cutover_plan::event::Event;
+use cutover_plan::event::{Cursor, Event};
 use cutover_plan::id::{AppName, DeployId, ReleaseNumber};
 use cutover_plan::outcome::Outcome;
-use cutover_wire::agent::DeployView;
+use cutover_plan::plan::Kind;
+use cutover_wire::agent::{DeployView, WaitView};
 use cutover_wire::event::{Body, Told};
-use cutover_wire::request::{Change, DeployRequest};
+use cutover_wire::request::{Change, Decision, DeployRequest};
 use jiff::{SignedDuration, Timestamp};
 
 /// A deploy and all that it will tell.
@@ -29,13 +30,14 @@ impl Deploy {
     ///
     /// `shop` is promoted, `bad-image` fails, `sour` is rolled back with log
     /// lines that attack their reader, `slow` waits until it is aborted,
-    /// `stuck` does not even then end, `late` is promoted although aborted.
+    /// `stuck` does not even then end, `late` is promoted although aborted,
+    /// `asks` waits for a person.
     pub(crate) fn begin(deploy: DeployId, request: DeployRequest) -> Self {
         let app = request.app.clone();
         let ends = match app.as_str() {
             "bad-image" => Some(Outcome::Failed),
             "sour" => Some(Outcome::RolledBack),
-            "slow" | "stuck" | "late" => None,
+            "slow" | "stuck" | "late" | "asks" => None,
             _ => Some(Outcome::Promoted),
         };
         let image = match &request.change {
@@ -58,6 +60,19 @@ impl Deploy {
         ] {
             begun.will_tell(text, None);
         }
+        if begun.view.app.as_str() == "asks" {
+            let waits = WaitView {
+                because: "v8 serves 5% of the users".to_owned(),
+                until: "2026-01-01T12:00:00Z".parse().unwrap(),
+            };
+            let held = Event::Held {
+                at: Cursor::Forward(3),
+                because: waits.because.clone(),
+                until: waits.until,
+            };
+            begun.view.waits = Some(waits);
+            begun.will_tell("waiting for a person", Some(held));
+        }
         if let Some(outcome) = ends {
             begun.will_end(outcome);
         }
@@ -79,13 +94,31 @@ impl Deploy {
         }
     }
 
+    /// A person says something; whether the deploy waited for it.
+    pub(crate) fn decide(&mut self, decision: &Decision) -> bool {
+        if self.view.waits.take().is_none() {
+            return false;
+        }
+        let outcome = match decision {
+            Decision::Approve {} | Decision::Promote { .. } => Outcome::Promoted,
+            Decision::Reject { .. } => Outcome::Aborted,
+        };
+        self.ends = Some(outcome);
+        self.view.phase = "going on".to_owned();
+        self.will_tell("somebody decided", None);
+        self.will_end(outcome);
+        true
+    }
+
     /// The next event happens.
     pub(crate) fn step(&mut self) {
         if self.coming.is_empty() {
             return;
         }
         let told = self.coming.remove(0);
-        if let (Body::Known(_), Some(outcome)) = (&told.event, self.ends) {
+        if let Body::Known(event) = &told.event
+            && let Event::Ended { outcome } = **event
+        {
             self.end(outcome);
         }
         self.told.push(told);
@@ -151,6 +184,9 @@ fn view(deploy: DeployId, app: AppName, image: Option<String>) -> DeployView {
         deploy,
         url: Some(format!("https://{app}.example.com")),
         app,
+        kind: Some(Kind::Deploy),
+        by: Some("ada".to_owned()),
+        waits: None,
         release: Some(ReleaseNumber(8)),
         image,
         phase: "pulling the image".to_owned(),

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cutover_plan::id::{AppName, DeployId};
+use cutover_wire::request::DecisionRequest;
 use cutover_wire::signature::Secret;
 
 pub(crate) use deploy::Deploy;
@@ -22,7 +23,16 @@ pub(crate) use deploy::Deploy;
 pub(crate) const SECRET: &str = "whsec_dGhlIHNlY3JldCBvZiB0aGUgc3RhbmQtaW4gYWdlbnQ=";
 
 /// The apps of the agent, but for `unknown`.
-pub(crate) const APPS: [&str; 7] = ["bad-image", "busy", "shop", "slow", "sour", "stuck", "late"];
+pub(crate) const APPS: [&str; 8] = [
+    "bad-image",
+    "busy",
+    "shop",
+    "slow",
+    "sour",
+    "stuck",
+    "late",
+    "asks",
+];
 
 /// What goes wrong with the next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +66,8 @@ pub(crate) struct State {
     pub(crate) deploys: BTreeMap<DeployId, Deploy>,
     /// What goes wrong, by the beginning of `METHOD path`.
     pub(crate) faults: Vec<(&'static str, VecDeque<Fault>)>,
+    /// Every decision that was taken, by the id of its call.
+    pub(crate) decisions: BTreeMap<String, DecisionRequest>,
     /// `METHOD path` of every request that arrived, with its `Last-Event-ID`.
     pub(crate) seen: Vec<String>,
     /// Seconds that the agent's clock is ahead.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use cutover_plan::id::DeployId;
 use cutover_plan::release::Standing;
 use cutover_wire::agent::{Accepted, AppView, Problem, ReleaseView, Welcome};
-use cutover_wire::request::{AbortRequest, DeployRequest, Query};
+use cutover_wire::request::{AbortRequest, DecisionRequest, DeployRequest, Query};
 use cutover_wire::signature::{
     Headers, ID_HEADER, SIGNATURE_HEADER, TIMESTAMP_HEADER, same_token, verify,
 };
@@ -124,6 +124,15 @@ async fn answer(
         ("GET", ["v1", "deploys", id, "events"]) => call.events(id),
         ("GET", ["v1", "deploys", id]) => call.view(id),
         ("POST", ["v1", "deploys", id, "abort"]) => call.abort(id),
+        (
+            "POST",
+            [
+                "v1",
+                "deploys",
+                id,
+                word @ ("approve" | "reject" | "promote"),
+            ],
+        ) => call.decide(id, word),
         _ => problem(404, "no_such_path", "there is nothing here"),
     };
     match fault {
@@ -260,6 +269,13 @@ impl Call<'_> {
                 let views: Vec<_> = shown.map(|name| self.app_view(name)).collect();
                 json(200, &views)
             }
+            Ok(Query::History { app, limit }) => {
+                let state = self.agent.state();
+                let views = state.deploys.values().rev().map(|deploy| &deploy.view);
+                let own = views.filter(|view| app.as_ref().is_none_or(|app| view.app == *app));
+                let limit = usize::try_from(limit.unwrap_or(20)).unwrap();
+                json(200, &own.take(limit).collect::<Vec<_>>())
+            }
             Ok(Query::Plan { .. }) => {
                 problem(422, "nothing_to_do", "there is nothing to roll back to")
             }
@@ -333,6 +349,27 @@ impl Call<'_> {
             }
             Err(refusal) => *refusal,
         }
+    }
+
+    fn decide(&self, id: &str, word: &str) -> Answer {
+        let call = match self.verified() {
+            Ok(call) => call,
+            Err(refusal) => return *refusal,
+        };
+        let request: DecisionRequest = serde_json::from_slice(self.body).unwrap();
+        let said = (request.deploy.as_str(), request.decision.name());
+        assert_eq!(said, (id, word), "the body agrees with the path");
+        let mut state = self.agent.state();
+        let known = state.decisions.contains_key(&call);
+        let Some(deploy) = state.deploys.get_mut(&request.deploy) else {
+            return problem(404, "no_such_deploy", "there is no such deploy");
+        };
+        if !known && !deploy.decide(&request.decision) {
+            return problem(409, "not_asked", "the deploy waits for nobody's word");
+        }
+        let view = deploy.view.clone();
+        state.decisions.insert(call, request);
+        json(202, &view)
     }
 
     fn events(&self, id: &str) -> Answer {

@@ -94,4 +94,20 @@ impl Record for Sim {
             self.journal.append(deploy, at, event, releases, messages)
         })
     }
+
+    fn append_called(
+        &self,
+        call: &str,
+        deploy: &DeployId,
+        at: Timestamp,
+        event: &Event,
+        releases: &Releases,
+        messages: &[Message],
+    ) -> Result<u64, JournalError> {
+        let name = format!("write {}", cutover_agent::texts::told(event, None));
+        self.write(name, || {
+            self.journal
+                .append_called(call, deploy, at, event, releases, messages)
+        })
+    }
 }
