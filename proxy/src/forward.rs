@@ -345,7 +345,9 @@ impl Guest {
         // reads, which it does not in the middle of a body that nobody takes.
         let unread = body.copy().is_none() && !self.client.is_stream();
         self.client.set_unread(unread);
+        self.client.set_parked(true);
         let waited = place.wait().await;
+        self.client.set_parked(false);
         self.client.set_unread(false);
         match waited {
             Waited::Released(place) => Ok(place),

@@ -21,6 +21,8 @@ mod front;
 #[cfg(test)]
 mod good_bye;
 #[cfg(test)]
+mod half_closed;
+#[cfg(test)]
 mod health;
 #[cfg(test)]
 mod http2;

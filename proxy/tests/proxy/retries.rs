@@ -300,6 +300,7 @@ fn a_client_that_leaves_is_counted_as_abandoned_and_frees_the_target() {
     let mut client = proxy.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     until("the target has it", || backend.connections() == 1);
+    reset(&client);
     drop(client);
     until("it is counted", || proxy.statistics("v1").abandoned == 1);
     until("the target sees it", || ended.load(SeqCst) == 1);
