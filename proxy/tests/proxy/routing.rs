@@ -1,6 +1,7 @@
 //! Where a request goes: by host, path, rule, weight, secret, and who is left.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -264,6 +265,29 @@ fn a_preview_without_targets_is_no_other_release() {
     let shown = client.ask("shop.example", "/", &[("X-Preview", "s")]);
     assert_eq!((shown.status(), v1.requests()), (503, 0));
     assert_eq!(client.get("/").unwrap().text(), "v1");
+}
+
+#[test]
+fn a_preview_whose_target_is_dead_is_no_other_release() {
+    let proxy = Proxy::start(&[]);
+    let (v1, v2) = (Backend::named("v1"), Backend::named("v2"));
+    let preview = |targets: &[SocketAddr]| {
+        proxy.apply(shop("v1", &[("v1", &[v1.address]), ("v2", targets)]));
+        proxy.change_shop(|shop| shop.preview = Some(Preview::new("x-preview", "s", "v2")));
+    };
+    let mut client = proxy.client();
+    let mut ask = || client.ask("shop.example", "/", &[("X-Preview", "s")]);
+    preview(&[nobody()]);
+    for _ in 0..5 {
+        assert_eq!(ask().status(), 502);
+    }
+    assert_eq!(v1.requests(), 0);
+    // One that lives is tried in its place.
+    preview(&[nobody(), v2.address]);
+    for _ in 0..5 {
+        assert_eq!(ask().text(), "v2");
+    }
+    assert_eq!(v1.requests(), 0);
 }
 
 #[test]
