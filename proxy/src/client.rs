@@ -445,11 +445,22 @@ impl Client {
         self.late.get() && self.phase.get() != Phase::Waiting
     }
 
-    /// Whether it was idle for long, and nothing of it is left in a buffer.
+    /// Whether it was idle for long, and nothing of it is left in a buffer. What is
+    /// only read away is no idle connection: its bytes must never be read as a request.
     pub(crate) fn may_shed(&self) -> bool {
         self.phase.get() == Phase::Idle
             && self.flushed.get()
             && self.clock.now().saturating_sub(self.since.get()) >= SHED_AFTER_MS
+            && !self.owes_body()
+            && self.fault().is_none()
+    }
+
+    /// Bytes are there that are no request yet, such as an empty line before one: a
+    /// head has begun, and takes no longer than any.
+    pub(crate) fn begins(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head, self.patience().head_ms);
+        }
     }
 
     /// The client ended its side. Whether it may listen still: its request is there
