@@ -19,6 +19,8 @@ mod framing;
 #[cfg(test)]
 mod front;
 #[cfg(test)]
+mod given;
+#[cfg(test)]
 mod good_bye;
 #[cfg(test)]
 mod half_closed;
@@ -52,5 +54,7 @@ mod streams;
 mod switch;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod trusting;
 #[cfg(test)]
 mod upgrade;

@@ -13,7 +13,8 @@ use cutover_wire::table::{
 };
 
 use crate::common::{Backend, Client, Message, Proxy, nobody, ok, shop, split, two_releases};
-use crate::secure::{Given, secure, trusting};
+use crate::given::Given;
+use crate::secure::{secure, trusting};
 
 /// A route of one pool with one target.
 fn app(host: &str, pool: &str, backend: &Backend) -> Route {
@@ -101,7 +102,7 @@ fn clients_of_a_host_that_moved_are_sent_on_with_path_and_query() {
 fn plain_http_is_sent_to_https_but_for_what_an_authority_asks() {
     let (proxy, [v1, _]) = two_releases(&["--listen", "https=127.0.0.1:0"]);
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("shop.example").write(directory.path());
+    let given = Given::of(&["shop.example"]).write(directory.path());
     proxy.change(|table| {
         table.certificates.insert("*".to_owned(), given);
         table.apps.get_mut("shop").unwrap().https = Https::Redirect;
@@ -130,7 +131,7 @@ fn plain_http_is_sent_to_https_but_for_what_an_authority_asks() {
 fn behind_a_trusted_proxy_it_is_its_word_that_says_how_the_client_speaks() {
     let (proxy, _) = two_releases(&["--listen", "https=127.0.0.1:0"]);
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("shop.example").write(directory.path());
+    let given = Given::of(&["shop.example"]).write(directory.path());
     proxy.change(|table| {
         table.certificates.insert("*".to_owned(), given);
         table.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];

@@ -13,7 +13,8 @@ use cutover_wire::table::{Affinity, Client as Known, Moves, Split};
 
 use super::{ends, half_taken, held, status, successor, taken_over, with_socket};
 use crate::common::{Client, Proxy, call_on, shop, two_releases, until};
-use crate::secure::{Given, secure, trusting};
+use crate::given::Given;
+use crate::secure::{secure, trusting};
 
 /// The frame of secrets, which a successor reads before it is ready.
 fn read_secrets(stream: &mut UnixStream) -> Vec<u8> {
@@ -108,7 +109,7 @@ fn what_was_drained_gets_nothing_from_the_next_instance() {
 
 /// A pair with so many further bytes in its chain.
 fn long_pair(name: &str, more: usize) -> Given {
-    let mut given = Given::of(name);
+    let mut given = Given::of(&[name]);
     let line = "x".repeat(99) + "\n";
     given.chain.insert_str(0, &line.repeat(more / line.len()));
     given
