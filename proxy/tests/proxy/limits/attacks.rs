@@ -178,7 +178,8 @@ fn ten_thousand_idle_connections_cost_little_and_leave_nothing() {
 
 #[test]
 fn idle_connections_over_tls_cost_what_their_keys_need() {
-    let backend = hasty();
+    // As above, for the allocator.
+    let backend = Backend::named("served");
     let (proxy, door) = secure(&backend, &["--idle-timeout", "10m"]);
     let config = trusting(&[]);
     let bounds = Bounds {

@@ -8,13 +8,16 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::common::{Proxy, until};
 
-/// What the last round may have more than those before, besides a quarter: what the
+/// What a round may have more than the first ones, besides a quarter: what the
 /// allocator is left with differs by how the clients fell on the workers.
 const SLACK: u64 = 2 * 1024 * 1024;
 
-/// The first round fills what the allocator keeps; of what leaks, the third would show
-/// half as much again as the second.
-const ROUNDS: u32 = 3;
+/// Two rounds fill what the allocator keeps. What leaks makes each one after them higher
+/// than the last; one that is not shows that nothing does, where chance made others high.
+const FIRST: u32 = 2;
+
+/// Rounds at most.
+const ROUNDS: u32 = 6;
 
 /// Between two looks at what clients are left with who give their buffers back. It is
 /// longer than what is idle keeps them.
@@ -84,9 +87,9 @@ pub(crate) struct Bounds {
     pub(crate) each: u64,
 }
 
-/// Makes an attack three times and lets it go: it stays within its bounds, all descriptors
-/// come back, and the level does not rise: what the allocator keeps of one round it uses
-/// for the next, once its pieces have found their places in the first two.
+/// Makes an attack and lets it go, three times or more: it stays within its bounds, all
+/// descriptors come back, and the level does not rise: what the allocator keeps of one round
+/// it uses for the next, once its pieces have found their places in the first two.
 ///
 /// `attack` returns its clients when they are there, and `gone` what ends them.
 pub(crate) fn bears<T>(
@@ -153,10 +156,16 @@ fn bears_rounds<T>(
             bounds.each
         );
         let left = more(settled);
-        assert!(
-            round == 1 || round < rounds || left <= before + before / 4 + SLACK,
-            "{what}: the last round took {left} bytes, those before {before} at most"
-        );
-        before = before.max(left);
+        if round <= FIRST {
+            before = before.max(left);
+        } else if left <= before + before / 4 + SLACK {
+            return;
+        } else {
+            assert!(
+                round < rounds,
+                "{what}: each round after {FIRST} took more, the last {left} bytes, those \
+                 {before} at most"
+            );
+        }
     }
 }
