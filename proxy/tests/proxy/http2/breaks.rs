@@ -1,8 +1,8 @@
 //! What breaks on one side is seen as broken on the other, and only there.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::frames::{self, END_HEADERS, END_STREAM, frame};
+use super::frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RawClient, frame};
 use super::peers::{H2Client, H2Target, answer, asking, get, read, read_body, run, soon};
 use super::{proxy_to, proxy_to_h2c};
 use crate::common::{Backend, DEADLINE, Proxy, ok};
@@ -360,6 +360,36 @@ fn trailers_that_a_client_sends_do_not_become_fields_of_the_request() {
     let seen = target.seen.lock().unwrap();
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[0].field("authorization"), None);
+}
+
+#[test]
+fn a_pseudo_field_among_trailers_reaches_no_target() {
+    // `:path: /`, alone and before a plain field that the head announced.
+    let path = [0x84];
+    let plain = [&path[..], &[0, 1], b"x", &[1], b"1"].concat();
+    for (block, trailers) in [(&path[..], &[][..]), (&plain, &["x: 1"])] {
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let journal = Arc::clone(&lines);
+        let target = Backend::raw(move |_, mut client| {
+            while client.line().is_ok_and(|line| line != "0") {}
+            loop {
+                match client.line().unwrap() {
+                    line if line.is_empty() => break,
+                    line => journal.lock().unwrap().push(line),
+                }
+            }
+            client.send(&ok("served"));
+        });
+        let proxy = proxy_to(target.address);
+        let announced = [&frames::post_head()[..], &[0, 7], b"trailer", &[1], b"x"].concat();
+        let mut client = RawClient::to(&proxy);
+        client.send(&frame(HEADERS, END_HEADERS, 1, &announced));
+        client.send(&frame(DATA, 0, 1, b"body"));
+        client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, block));
+        let answer = client.next_of(HEADERS).unwrap();
+        assert_eq!(answer.payload[0], 0x88, "the status 200");
+        assert_eq!(*lines.lock().unwrap(), trailers);
+    }
 }
 
 #[test]
