@@ -40,6 +40,14 @@ const SHED_AFTER_MS: u64 = 250;
 /// watched: short answers are handed over whole, and their streams done with.
 const MAX_LEFT: usize = 4 * 1024;
 
+/// How long a client that ended its side is still listened for, while nothing of its
+/// answer goes to it. One that left altogether looks the same, and what its target does
+/// for it meanwhile is lost.
+const HALF_CLOSED_MS: u64 = 5_000;
+
+/// Not at all.
+const NEVER: u64 = u64::MAX;
+
 /// What a connection or stream is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -128,8 +136,12 @@ pub(crate) struct Client {
     streams: Cell<u32>,
     /// Bytes of the answer that were handed over on this stream and not taken.
     held: Cell<usize>,
-    /// Whether its request is held and nothing of its body is read meanwhile.
+    /// Whether its request waits in a lot.
+    parked: Cell<bool>,
+    /// Whether nothing of its request's body is read meanwhile.
     unread: Cell<bool>,
+    /// Since when it has ended its side and taken nothing.
+    half_closed: Cell<u64>,
     flushed: Cell<bool>,
     shed: Cell<bool>,
     /// What a long answer is bound to, which may have to end it.
@@ -203,7 +215,9 @@ impl Client {
             late: Cell::new(false),
             streams: Cell::new(0),
             held: Cell::new(0),
+            parked: Cell::new(false),
             unread: Cell::new(false),
+            half_closed: Cell::new(NEVER),
             flushed: Cell::new(true),
             shed: Cell::new(true),
             bound: RefCell::new(None),
@@ -259,6 +273,9 @@ impl Client {
 
     /// Bytes went to the client.
     pub(crate) fn sent(&self, count: usize) {
+        if self.half_closed.get() != NEVER {
+            self.half_closed.set(self.clock.now());
+        }
         if self.is_taking() {
             self.moved();
             self.haste.moved(count as u64, self.clock.now());
@@ -428,11 +445,51 @@ impl Client {
         self.late.get() && self.phase.get() != Phase::Waiting
     }
 
-    /// Whether it was idle for long, and nothing of it is left in a buffer.
+    /// Whether it was idle for long, and nothing of it is left in a buffer. What is
+    /// only read away is no idle connection: its bytes must never be read as a request.
     pub(crate) fn may_shed(&self) -> bool {
         self.phase.get() == Phase::Idle
             && self.flushed.get()
             && self.clock.now().saturating_sub(self.since.get()) >= SHED_AFTER_MS
+            && !self.owes_body()
+            && self.fault().is_none()
+    }
+
+    /// Bytes are there that are no request yet, such as an empty line before one: a
+    /// head has begun, and takes no longer than any.
+    pub(crate) fn begins(&self) {
+        if self.phase.get() == Phase::Idle {
+            self.enter(Phase::Head, self.patience().head_ms);
+        }
+    }
+
+    /// The client ended its side. Whether it may listen still: its request is there
+    /// whole, and its answer on the way. It is woken when it may no more.
+    pub(crate) fn half_closes(&self) -> bool {
+        let scanner = self.scanner.borrow();
+        let whole = !scanner.in_head() && !scanner.in_body();
+        let answering = matches!(self.phase.get(), Phase::Waiting | Phase::Moving)
+            // The library has its head, and we are asked next.
+            || scanner.heads() > self.requests.get();
+        if !whole || !answering {
+            return false;
+        }
+        if self.half_closed.get() == NEVER {
+            self.half_closed.set(self.clock.now());
+        }
+        !self.has_left()
+    }
+
+    /// Whether a client that ended its side is taken for gone.
+    fn has_left(&self) -> bool {
+        let since = self.half_closed.get();
+        let taken_nothing = self.clock.now().saturating_sub(since);
+        since != NEVER && (self.parked.get() || taken_nothing >= HALF_CLOSED_MS)
+    }
+
+    /// Its request waits in a lot, or does not any more.
+    pub(crate) fn set_parked(&self, parked: bool) {
+        self.parked.set(parked);
     }
 
     /// Its request is held with a body that is not read, or is not any more.
@@ -536,7 +593,7 @@ impl Client {
         if (now >= deadline || slow) && !self.late.replace(true) {
             self.wake();
         }
-        if self.is_cut() {
+        if self.is_cut() || self.has_left() {
             self.wake();
         }
     }

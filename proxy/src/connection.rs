@@ -100,6 +100,9 @@ async fn http1<S: Carrier>(worker: Rc<Worker>, client: Rc<Client>, stream: S) {
             Ended::Idle => {
                 let parts = connection.into_parts();
                 socket = parts.io.into_inner();
+                if !parts.read_buf.is_empty() {
+                    client.begins();
+                }
                 socket.put_back(parts.read_buf);
                 client.set_shed(true);
             }

@@ -215,21 +215,16 @@ impl Control {
                     Err(refusal) => Reply::Refused(refusal),
                 }
             }
-            Request::PutCertificate { .. } | Request::DropCertificate { .. }
-                if !board.is_in_charge() =>
-            {
-                Reply::Refused(Refusal::HandingOver)
-            }
             Request::PutCertificate { name, chain, key } => {
                 match board.put_certificate(name, chain, key).await {
                     Ok(()) => Reply::CertificatePut,
-                    Err(problems) => Reply::Refused(Refusal::Certificate(problems)),
+                    Err(refusal) => Reply::Refused(refusal),
                 }
             }
-            Request::DropCertificate { name } => {
-                board.drop_certificate(&name);
-                Reply::CertificateDropped
-            }
+            Request::DropCertificate { name } => match board.drop_certificate(&name).await {
+                Ok(()) => Reply::CertificateDropped,
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Request::Statistics => Reply::Statistics(board.statistics()),
         })
     }

@@ -36,7 +36,7 @@ use crate::target::Kind;
 use crate::ticket::Ticket;
 use crate::tunnel::Tunnel;
 use crate::upload::RequestBody;
-use crate::upstream::{AnswerStream, Care, ExchangeError, Own, Seat, Shared, Upstream};
+use crate::upstream::{AnswerStream, Care, ExchangeError, Lines, Own, Seat, Shared, Upstream};
 use crate::worker::Worker;
 
 /// What a request is, besides its head and body.
@@ -80,17 +80,27 @@ impl Errand {
         }
         let mut fresh = self.websocket != WebSocket::No;
         let mut repeated = false;
+        let (mut lost, mut moved) = (false, false);
         let mut failed = Vec::new();
         loop {
-            let upstream = match self.kept(&ticket, &request, fresh) {
+            let care = match (self.idempotent, request.body().is_kept()) {
+                _ if lost => Care::Again,
+                (true, true) => Care::Repeatable,
+                _ => Care::Once,
+            };
+            let own = (!fresh).then(|| self.kept(&ticket, care)).flatten();
+            let upstream = match own {
                 Some(own) => Upstream::Own(own),
-                None => match Box::pin(self.connect(ticket, &mut request, &mut failed)).await {
-                    Ok((bound, upstream)) => {
-                        ticket = bound;
-                        upstream
+                None => {
+                    let connected = self.connect(ticket, &mut request, care, &mut failed);
+                    match Box::pin(connected).await {
+                        Ok((bound, upstream)) => {
+                            ticket = bound;
+                            upstream
+                        }
+                        Err(answer) => return Ok(answer),
                     }
-                    Err(answer) => return Ok(answer),
-                },
+                }
             };
             if self.websocket != WebSocket::No && matches!(upstream, Upstream::Shared(_)) {
                 let text = "a target of HTTP/2 takes no WebSocket";
@@ -122,22 +132,25 @@ impl Errand {
                 // counts as a repeat by itself.
                 ExchangeError::Unsent => {
                     ticket.hold().target().unreachable(self.worker.now());
-                    failed.push(number);
                     bound_anew = true;
-                    match Box::pin(self.rebind(ticket, &mut request, &failed)).await {
-                        Ok(bound) => ticket = bound,
-                        Err(answer) => return Ok(answer),
-                    }
                     true
                 }
                 ExchangeError::Refused if kept && !repeated => {
                     repeated = true;
                     self.worker.may_repeat(&self.route.app)
                 }
-                ExchangeError::Silent(_) if reused && self.idempotent && kept && !repeated => {
+                ExchangeError::Silent(_) => {
                     self.worker.surprised(number);
+                    if !(self.idempotent && kept) || moved {
+                        return self.give_up(ticket, &error);
+                    }
+                    // The end of a used connection says little of the target: it may have
+                    // been idle for too long. That of a new one does.
+                    moved = repeated || !reused;
+                    bound_anew = moved;
                     repeated = true;
-                    self.worker.may_repeat(&self.route.app)
+                    lost = true;
+                    moved || self.worker.may_repeat(&self.route.app)
                 }
                 _ => return self.give_up(ticket, &error),
             };
@@ -145,7 +158,13 @@ impl Errand {
                 let text = "the target closed the connection";
                 return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
             }
-            if !bound_anew {
+            if bound_anew {
+                failed.push(number);
+                match Box::pin(self.rebind(ticket, &mut request, &failed)).await {
+                    Ok(bound) => ticket = bound,
+                    Err(answer) => return Ok(answer),
+                }
+            } else {
                 ticket.retried();
             }
             self.worker.count(Event::Retried);
@@ -154,25 +173,15 @@ impl Errand {
     }
 
     /// An idle connection of HTTP/1.1 to the ticket's target.
-    fn kept(
-        &self,
-        ticket: &Ticket,
-        request: &Request<RequestBody>,
-        fresh: bool,
-    ) -> Option<Box<Own>> {
-        if fresh || ticket.pool().protocol != Protocol::Http1 {
+    fn kept(&self, ticket: &Ticket, care: Care) -> Option<Box<Own>> {
+        if ticket.pool().protocol != Protocol::Http1 {
             return None;
         }
-        let care = if self.idempotent && request.body().is_kept() {
-            Care::Repeatable
-        } else {
-            Care::Once
-        };
         let number = ticket.hold().target().number();
         // What must not be sent twice may have waited since it began.
         let now = match care {
-            Care::Once => Instant::now(),
             Care::Repeatable => self.begun,
+            Care::Once | Care::Again => Instant::now(),
         };
         self.worker.take(number, care, now)
     }
@@ -183,6 +192,7 @@ impl Errand {
         &mut self,
         mut ticket: Ticket,
         request: &mut Request<RequestBody>,
+        care: Care,
         failed: &mut Vec<u64>,
     ) -> Result<(Ticket, Upstream), Response<AnswerBody>> {
         let budget = Duration::from_millis(self.route.limits.connect_ms);
@@ -198,7 +208,7 @@ impl Errand {
             let tries_left = u32::try_from(MAX_TRIES.saturating_sub(failed.len())).unwrap_or(1);
             let share = Moment::now() + left / tries_left.max(1);
             let protocol = ticket.pool().protocol;
-            let trouble = match timeout_at(share, self.reach(&target, protocol)).await {
+            let trouble = match timeout_at(share, self.reach(&target, protocol, care)).await {
                 Ok(Ok(upstream)) => {
                     target.connected();
                     return Ok((ticket, upstream));
@@ -313,15 +323,17 @@ impl Errand {
         &self,
         target: &crate::target::Target,
         protocol: Protocol,
+        care: Care,
     ) -> std::io::Result<Upstream> {
         if protocol == Protocol::Http1 {
             return Own::connect(target.address()).await.map(Upstream::Own);
         }
         loop {
-            match self.worker.lines(target.number(), |lines| lines.seat()) {
+            let seat = |lines: &mut Lines| lines.seat(care, Instant::now());
+            match self.worker.lines(target.number(), seat) {
                 Seat::Taken(shared) => return Ok(Upstream::Shared(shared)),
-                Seat::Make => {
-                    let shared = Shared::connect(&self.worker, target).await?;
+                Seat::Make(company) => {
+                    let shared = Shared::connect(&self.worker, target, company).await?;
                     return Ok(Upstream::Shared(shared));
                 }
                 Seat::Wait(made) => made.notified().await,

@@ -65,7 +65,9 @@ pub(crate) async fn wait(
     // reads, which it does not in the middle of a body that nobody takes.
     let unread = body.copy().is_none() && !client.is_stream();
     client.set_unread(unread);
+    client.set_parked(true);
     let waited = place.wait().await;
+    client.set_parked(false);
     client.set_unread(false);
     match waited {
         Waited::Released(place) => Ok(place),

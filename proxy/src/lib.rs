@@ -61,6 +61,8 @@ mod route;
 mod run;
 mod scratch;
 mod socket;
+#[cfg(test)]
+mod stand_in;
 mod store;
 mod switchboard;
 mod takeover;

@@ -119,7 +119,10 @@ pub fn run(options: Options) -> Result<(), RunError> {
     let begun = takeover::begin(options.takeover.as_deref(), &options.state, &store)?;
     let (takeover, lock) = (begun.takeover, begun.lock);
     let listeners = listeners(passed, &options.listen, begun.listeners)?;
-    let before = takeover.as_ref().map(Takeover::before);
+    let before = match &takeover {
+        Some(takeover) => takeover.before(),
+        None => takeover::left_behind(&options.control),
+    };
     let secrets = takeover.as_ref().map(Takeover::secrets).unwrap_or_default();
     let tls = Tls::new(&secrets)?;
     let snapshot = Arc::new(ArcSwap::default());
@@ -131,7 +134,7 @@ pub fn run(options: Options) -> Result<(), RunError> {
         Arc::clone(&snapshot),
         mailboxes.clone(),
         Arc::clone(tls.certificates()),
-        before.unwrap_or_default(),
+        before,
     ));
     let log = access_log(&options, &switchboard)?;
     let lobby = Lobby {

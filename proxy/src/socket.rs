@@ -1,6 +1,7 @@
 //! The socket of a client, and what is noticed as bytes pass.
 //!
-//! It shows each byte to the framing scanner and ends a refused upload with a
+//! It shows each byte to the framing scanner, keeps the end of a client's side from
+//! the library while there is an answer to come, and ends a refused upload with a
 //! lingering read, so that the refusal is not lost in a reset.
 
 use std::io::{self, IoSlice};
@@ -239,6 +240,10 @@ impl<S: Carrier> AsyncRead for ClientSocket<S> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         let bytes = &buffer.filled()[before..];
+        if bytes.is_empty() && !self.halves && self.budget.is_none() && self.client.half_closes() {
+            // The library would end the connection, and with it the answer.
+            return Poll::Pending;
+        }
         self.client.received(bytes);
         let now = self.client.now();
         if let Some(budget) = &mut self.budget {

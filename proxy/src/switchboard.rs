@@ -34,7 +34,7 @@ use arc_swap::ArcSwap;
 use cutover_wire::proxy::{KeyText, OpenTarget, Refusal};
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::{Table, TableProblem};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, MutexGuard as TurnGuard, oneshot};
 use tokio::time::timeout;
 
 use crate::abilities::objections;
@@ -326,9 +326,11 @@ impl Switchboard {
         Ok(())
     }
 
-    /// Whether what is put here stays: no other instance has it or takes it.
-    pub(crate) fn is_in_charge(&self) -> bool {
-        *self.authority() == Authority::Ours
+    /// That no other instance takes over meanwhile: what is put now stays.
+    async fn stay_in_charge(&self) -> Result<TurnGuard<'_, ()>, Refusal> {
+        let turn = self.turn.lock().await;
+        let is_ours = *self.authority() == Authority::Ours;
+        is_ours.then_some(turn).ok_or(Refusal::HandingOver)
     }
 
     /// Serves a certificate for a name from memory.
@@ -337,16 +339,20 @@ impl Switchboard {
         name: String,
         chain: String,
         KeyText(key): KeyText,
-    ) -> Result<(), Vec<TableProblem>> {
+    ) -> Result<(), Refusal> {
+        let _stays = self.stay_in_charge().await?;
         let certificates = Arc::clone(&self.certificates);
         let put = move || certificates.put(&name, &chain, &key);
         let done = tokio::task::spawn_blocking(put).await;
-        done.unwrap_or_else(|error| Err(vec![unread(&error)]))
+        let done = done.unwrap_or_else(|error| Err(vec![unread(&error)]));
+        done.map_err(Refusal::Certificate)
     }
 
     /// Serves for a name what the table says.
-    pub(crate) fn drop_certificate(&self, name: &str) {
+    pub(crate) async fn drop_certificate(&self, name: &str) -> Result<(), Refusal> {
+        let _stays = self.stay_in_charge().await?;
         self.certificates.drop_put(name);
+        Ok(())
     }
 
     /// All counts.

@@ -157,6 +157,25 @@ pub(crate) struct Begun {
     pub(crate) listeners: Vec<Listener>,
 }
 
+impl Begun {
+    fn plainly(lock: StateLock) -> Self {
+        Self {
+            takeover: None,
+            lock,
+            listeners: Vec::new(),
+        }
+    }
+}
+
+/// The instances that must follow the tables of one that begins without a take-over:
+/// those whose successor has died.
+pub(crate) fn left_behind(control: &Path) -> Before {
+    Before {
+        followers: Followers::new(&SecondName::beside(control)),
+        open: Vec::new(),
+    }
+}
+
 /// Begins a take-over from the instance at `socket`, where there is to be one and
 /// there is one; else takes the lock of a state directory that nobody uses.
 pub(crate) fn begin(
@@ -166,7 +185,17 @@ pub(crate) fn begin(
 ) -> Result<Begun, TakeoverError> {
     let end = Instant::now() + PATIENCE;
     loop {
-        let found = socket.map_or(Ok(None), Takeover::begin)?;
+        let found = match socket.map_or(Ok(None), Takeover::begin) {
+            // It gave all it had to one that has died, if the lock is free.
+            Err(TakeoverError::Refused(refusal)) => match StateLock::take(directory) {
+                Ok(lock) => {
+                    tracing::warn!(%refusal, "the instance that took over there has died");
+                    return Ok(Begun::plainly(lock));
+                }
+                Err(_) => return Err(TakeoverError::Refused(refusal)),
+            },
+            found => found?,
+        };
         if let Some((takeover, lock, listeners)) = found {
             takeover.check(store)?;
             return Ok(Begun {
@@ -180,11 +209,7 @@ pub(crate) fn begin(
                 if let Some(socket) = socket {
                     tracing::info!(socket = %socket.display(), "no instance runs there to take over from");
                 }
-                return Ok(Begun {
-                    takeover: None,
-                    lock,
-                    listeners: Vec::new(),
-                });
+                return Ok(Begun::plainly(lock));
             }
             // Another one begins just now and will be there, or ends.
             Err(LockError::Held(_)) if Instant::now() < end => thread::sleep(BREATHER),

@@ -46,6 +46,8 @@ pub(crate) enum RequestBody {
 pub(crate) struct Streamed {
     /// What was read of it before it was passed on.
     ahead: VecDeque<Result<Frame<Bytes>, hyper::Error>>,
+    /// What was passed on, and counted, and put back.
+    again: Bytes,
     body: Incoming,
     client: Rc<Client>,
     left: u64,
@@ -115,6 +117,13 @@ impl RequestBody {
         matches!(self, Self::Kept(_))
     }
 
+    /// Puts the first piece of a streamed body back, of which nothing was sent.
+    pub(crate) fn put_back(&mut self, piece: Bytes) {
+        if let Self::Streamed(streamed) = self {
+            streamed.again = piece;
+        }
+    }
+
     /// The same body once more, where it was kept.
     pub(crate) fn copy(&self) -> Option<Self> {
         match self {
@@ -177,6 +186,7 @@ impl Streamed {
         client.haste().begin();
         Self {
             ahead: VecDeque::new(),
+            again: Bytes::new(),
             body,
             client,
             left: max.unwrap_or(u64::MAX),
@@ -222,7 +232,7 @@ impl Streamed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.body.is_end_stream()
+        self.again.is_empty() && self.ahead.is_empty() && self.body.is_end_stream()
     }
 
     fn tell(&self, upload: Upload) {
@@ -237,7 +247,22 @@ impl Streamed {
         }
     }
 
+    /// A piece is on its way.
+    fn tell_piece(&self) {
+        let ended = self.is_end_stream();
+        self.tell(if ended {
+            Upload::Done
+        } else {
+            Upload::ToTarget
+        });
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        if !self.again.is_empty() {
+            let piece = std::mem::take(&mut self.again);
+            self.tell_piece();
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         let polled = match self.ahead.pop_front() {
             Some(frame) => Poll::Ready(Some(frame)),
             None => Pin::new(&mut self.body).poll_frame(cx),
@@ -276,12 +301,7 @@ impl Streamed {
                     return Poll::Ready(Some(Err(UploadError::TooLarge)));
                 };
                 self.left = left;
-                let ended = self.is_end_stream();
-                self.tell(if ended {
-                    Upload::Done
-                } else {
-                    Upload::ToTarget
-                });
+                self.tell_piece();
                 Poll::Ready(Some(Ok(frame)))
             }
         }
@@ -313,7 +333,10 @@ impl Body for RequestBody {
         match self {
             Self::Kept(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             // Read ahead is only where no length was told.
-            Self::Streamed(streamed) => streamed.body.size_hint(),
+            Self::Streamed(streamed) => match streamed.body.size_hint().exact() {
+                Some(left) => SizeHint::with_exact(left + streamed.again.len() as u64),
+                None => streamed.body.size_hint(),
+            },
         }
     }
 }

@@ -22,12 +22,15 @@ mod body;
 mod fault;
 mod head;
 mod own;
+mod patience;
 mod sending;
 mod shared;
 
 pub(crate) use fault::AnswerError;
 pub(crate) use own::Own;
-pub(crate) use shared::{Lines, Seat, Shared};
+pub(crate) use shared::{End, Lines, Seat, Shared, Shelf};
+
+use patience::Patience;
 
 use crate::client::Client;
 use crate::numbers::NumberMap;
@@ -36,15 +39,6 @@ use crate::upload::RequestBody;
 /// How long an idle connection is used again at most. The shortest default among
 /// common servers is 5 s (Node.js), and the target must not close it first.
 const IDLE: Duration = Duration::from_secs(4);
-
-/// What is never gone below when a target is seen to close sooner.
-const IDLE_MIN: Duration = Duration::from_millis(100);
-
-/// How long a target must have been seen to keep an idle connection before one
-/// carries what must not be sent twice. A look at a connection is true for the
-/// moment of the look, and a busy host may pause us for some milliseconds
-/// before the first byte goes out.
-const KEPT_MIN: Duration = Duration::from_millis(50);
 
 /// Idle connections of one worker to one target; further ones are closed.
 const MAX_IDLE: usize = 512;
@@ -176,18 +170,14 @@ impl AnswerStream {
 )]
 struct Idle {
     connections: Vec<Box<Own>>,
-    bound: Duration,
-    /// How long the target was seen to keep a connection, since it was last
-    /// seen to end one sooner.
-    kept: Duration,
+    patience: Patience,
 }
 
 impl Default for Idle {
     fn default() -> Self {
         Self {
             connections: Vec::new(),
-            bound: IDLE,
-            kept: Duration::ZERO,
+            patience: Patience::new(IDLE),
         }
     }
 }
@@ -207,6 +197,9 @@ pub(crate) enum Care {
     /// It must not be sent twice, so the connection is looked at first, and is
     /// used only well within the time that the target keeps it.
     Once,
+    /// It was lost with a connection and is sent for the last time: on one that is new
+    /// and its own.
+    Again,
 }
 
 impl Pool {
@@ -215,20 +208,20 @@ impl Pool {
         let idle = self.idle.get_mut(&target)?;
         while let Some(upstream) = idle.connections.pop() {
             let age = now.saturating_duration_since(upstream.idle_since);
-            if age > idle.bound {
+            if age > idle.patience.bound() {
                 // The others are older still.
                 idle.connections.clear();
                 return None;
             }
             // Whoever ends connections soon would cost many a second try.
-            if care == Care::Once || idle.kept < KEPT_MIN {
+            if care == Care::Once || idle.patience.is_short() {
                 if !upstream.is_quiet() {
-                    idle.ended(age);
+                    idle.patience.ended(age);
                     continue;
                 }
-                idle.survived(age);
+                idle.patience.survived(age);
             }
-            if care == Care::Once && !idle.is_safe(age) {
+            if care == Care::Once && !idle.patience.is_safe(age) {
                 idle.connections.push(upstream);
                 return None;
             }
@@ -250,12 +243,10 @@ impl Pool {
         }
     }
 
-    /// A target told how long it keeps idle connections: half of that is safe.
+    /// A target told how long it keeps idle connections.
     pub(crate) fn told(&mut self, target: u64, headers: &HeaderMap) {
         if let Some(kept) = headers.get(&KEEP_ALIVE).and_then(keep_alive) {
-            let idle = self.idle.entry(target).or_default();
-            idle.learn(kept / 2);
-            idle.kept = kept;
+            self.idle.entry(target).or_default().patience.told(kept);
         }
     }
 
@@ -264,13 +255,18 @@ impl Pool {
         if let Some(idle) = self.idle.get_mut(&target) {
             // What was true of one is likely true of the others.
             idle.connections.clear();
-            idle.kept = Duration::ZERO;
+            idle.patience.surprised();
         }
     }
 
     /// The shared connections to a target.
     pub(crate) fn shared(&mut self, target: u64) -> &mut Lines {
         self.shared.entry(target).or_default()
+    }
+
+    /// The same, unless they were closed meanwhile.
+    pub(crate) fn known(&mut self, target: u64) -> Option<&mut Lines> {
+        self.shared.get_mut(&target)
     }
 
     /// Closes all idle connections to a target; shared ones end with their last request.
@@ -284,51 +280,30 @@ impl Pool {
         for idle in self.idle.values_mut() {
             idle.sweep(now);
         }
-        self.idle.retain(|_, idle| {
-            !idle.connections.is_empty() || idle.bound != IDLE || !idle.kept.is_zero()
-        });
+        self.idle
+            .retain(|_, idle| !idle.connections.is_empty() || !idle.patience.is_blank());
         self.shared.retain(|_, lines| lines.sweep(now));
     }
 }
 
 impl Idle {
-    /// A connection of this age was found alive.
-    fn survived(&mut self, age: Duration) {
-        self.kept = self.kept.max(age);
-    }
-
-    /// A connection of this age was found ended.
-    fn ended(&mut self, age: Duration) {
-        self.learn(age / 2);
-        self.kept = self.kept.min(age);
-    }
-
-    /// Whether the target will not end a connection of this age just now.
-    fn is_safe(&self, age: Duration) -> bool {
-        self.kept >= KEPT_MIN && age <= self.kept / 2
-    }
-
     /// Drops what is too old or has ended; what is left tells how long it is kept.
     fn sweep(&mut self, now: Instant) {
         let mut connections = std::mem::take(&mut self.connections);
         connections.retain(|upstream| {
             let age = now.saturating_duration_since(upstream.idle_since);
-            if age > self.bound {
+            if age > self.patience.bound() {
                 return false;
             }
             let is_quiet = upstream.is_quiet();
             if is_quiet {
-                self.survived(age);
+                self.patience.survived(age);
             } else {
-                self.ended(age);
+                self.patience.ended(age);
             }
             is_quiet
         });
         self.connections = connections;
-    }
-
-    fn learn(&mut self, bound: Duration) {
-        self.bound = self.bound.min(bound).max(IDLE_MIN);
     }
 }
 
@@ -337,37 +312,4 @@ fn keep_alive(value: &http::HeaderValue) -> Option<Duration> {
     let mut parameters = text.split(',').map(str::trim);
     let seconds = parameters.find_map(|parameter| parameter.strip_prefix("timeout="))?;
     seconds.parse().ok().map(Duration::from_secs)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What was seen of a target, in milliseconds: `+` alive, `-` ended; and up to
-    /// which age its connections are safe then.
-    fn check(seen: &[i64], safe: u64) {
-        let mut idle = Idle::default();
-        for &age in seen {
-            let millis = Duration::from_millis(age.unsigned_abs());
-            if age < 0 {
-                idle.ended(millis);
-            } else {
-                idle.survived(millis);
-            }
-        }
-        let ages = (0..5_000).take_while(|&age| idle.is_safe(Duration::from_millis(age)));
-        assert_eq!(ages.count() as u64, safe, "{seen:?}");
-    }
-
-    #[test]
-    fn a_connection_is_safe_for_half_of_the_time_that_the_target_keeps_one() {
-        check(&[], 0);
-        check(&[49], 0);
-        check(&[50], 26);
-        check(&[2_000, 400], 1_001);
-        check(&[2_000, -400], 201);
-        check(&[2_000, -2], 0);
-        // A restart of the target ends them all once.
-        check(&[2_000, -2, 1_000], 501);
-    }
 }

@@ -35,7 +35,7 @@ use crate::origin::Origin;
 use crate::retry::Budgets;
 use crate::route::Snapshot;
 use crate::tally::{Event, Form, Tally};
-use crate::upstream::{self, Care, Lines, Own};
+use crate::upstream::{self, Care, End, Lines, Own, Shelf};
 
 /// How long a connection may be idle while others wait for a place.
 const IDLE_WHEN_FULL_MS: u64 = 1_000;
@@ -408,6 +408,13 @@ impl Worker {
     /// Does something with the shared connections to a target.
     pub(crate) fn lines<R>(&self, target: u64, act: impl FnOnce(&mut Lines) -> R) -> R {
         act(self.upstreams.borrow_mut().shared(target))
+    }
+
+    /// A shared connection to a target has ended.
+    pub(crate) fn line_ended(&self, target: u64, shelf: &Rc<Shelf>, end: End) {
+        if let Some(lines) = self.upstreams.borrow_mut().known(target) {
+            lines.ended(shelf, end, Instant::now());
+        }
     }
 
     /// A target answered with these fields.

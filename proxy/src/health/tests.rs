@@ -3,24 +3,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
 
 use http::Response;
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpListener;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::*;
-
-/// No wait of a test is longer.
-const DEADLINE: Duration = Duration::from_secs(20);
-
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < end, "never came true: {what}");
-        sleep(Duration::from_millis(2)).await;
-    }
-}
+use crate::stand_in::{DEADLINE, StandIn, until};
 
 /// A target that answers with the status it is told; 0 is none at all.
 #[derive(Debug)]
@@ -33,33 +19,17 @@ struct Patient {
 
 impl Patient {
     async fn new(number: u64, protocol: Protocol) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let stand_in = StandIn::bind().await;
+        let address = stand_in.address;
         let patient = Arc::new(Self {
             target: Arc::new(Target::new(number, address, 1)),
             status: AtomicU16::new(200),
             asked: AtomicUsize::new(0),
             heads: Mutex::default(),
         });
-        let patients = Arc::clone(&patient);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let patient = Arc::clone(&patients);
-                let answer = service_fn(move |request| Arc::clone(&patient).answer(request));
-                let socket = TokioIo::new(stream);
-                tokio::spawn(async move {
-                    match protocol {
-                        Protocol::Http1 => {
-                            let served = http1::Builder::new().serve_connection(socket, answer);
-                            drop(served.await);
-                        }
-                        Protocol::H2c => {
-                            let builder = http2::Builder::new(TokioExecutor::new());
-                            drop(builder.serve_connection(socket, answer).await);
-                        }
-                    }
-                });
-            }
+        let answering = Arc::clone(&patient);
+        stand_in.serve(protocol, move |request| {
+            Arc::clone(&answering).answer(request)
         });
         patient
     }

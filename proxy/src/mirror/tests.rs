@@ -5,32 +5,18 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use cutover_wire::table::{Bodies, Weight};
-use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::time::sleep;
 
 use super::*;
-
-/// No wait of a test is longer.
-const DEADLINE: Duration = Duration::from_secs(20);
+use crate::stand_in::{StandIn, until};
 
 /// Runs a test as a worker runs.
 fn on_a_worker(test: impl Future<Output = ()>) {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default());
     runtime.unwrap().block_on(test);
-}
-
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < end, "never came true: {what}");
-        sleep(Duration::from_millis(1)).await;
-    }
 }
 
 /// A target that gets copies, and answers each as soon as it may.
@@ -42,41 +28,24 @@ struct Shade {
     body: Mutex<Bytes>,
     heads: Mutex<Vec<Parts>>,
     bodies: Mutex<Vec<Bytes>>,
-    connections: AtomicUsize,
+    connections: Arc<AtomicUsize>,
 }
 
 impl Shade {
     async fn new(protocol: Protocol) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let stand_in = StandIn::bind().await;
+        let address = stand_in.address;
         let shade = Arc::new(Self {
             target: Arc::new(Target::new(7, address, 1)),
             answers: Semaphore::new(0),
             body: Mutex::new("as ever".into()),
             heads: Mutex::default(),
             bodies: Mutex::default(),
-            connections: AtomicUsize::new(0),
+            connections: Arc::clone(&stand_in.connections),
         });
-        let shades = Arc::clone(&shade);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                shades.connections.fetch_add(1, SeqCst);
-                let shade = Arc::clone(&shades);
-                let answer = service_fn(move |request| Arc::clone(&shade).answer(request));
-                let socket = TokioIo::new(stream);
-                tokio::spawn(async move {
-                    match protocol {
-                        Protocol::Http1 => {
-                            let served = http1::Builder::new().serve_connection(socket, answer);
-                            drop(served.await);
-                        }
-                        Protocol::H2c => {
-                            let builder = http2::Builder::new(TokioExecutor::new());
-                            drop(builder.serve_connection(socket, answer).await);
-                        }
-                    }
-                });
-            }
+        let answering = Arc::clone(&shade);
+        stand_in.serve(protocol, move |request| {
+            Arc::clone(&answering).answer(request)
         });
         shade
     }

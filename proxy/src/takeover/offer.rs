@@ -67,6 +67,27 @@ pub(crate) struct SecondName {
 }
 
 impl SecondName {
+    /// The names of instances that were taken over, beside the control socket that
+    /// they had; some may be of processes that were killed.
+    pub(super) fn beside(control: &Path) -> Vec<PathBuf> {
+        let stem = control.file_stem().and_then(|stem| stem.to_str());
+        let control = std::path::absolute(control).ok();
+        let folder = control.as_deref().and_then(Path::parent);
+        let (Some(stem), Some(Ok(names))) = (stem, folder.map(fs::read_dir)) else {
+            return Vec::new();
+        };
+        let is_second = |name: &str| {
+            let rest = name.strip_prefix(stem)?.strip_prefix('.')?;
+            let number = rest.strip_suffix(".sock")?;
+            number.parse::<u32>().ok()
+        };
+        names
+            .filter_map(Result::ok)
+            .filter(|name| name.file_name().to_str().and_then(is_second).is_some())
+            .map(|name| name.path())
+            .collect()
+    }
+
     fn of(control: &Path) -> io::Result<Self> {
         let path = control.with_extension(format!("{}.sock", std::process::id()));
         let path = std::path::absolute(path)?;

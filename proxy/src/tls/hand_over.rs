@@ -10,9 +10,10 @@
 
 use std::sync::Arc;
 
+use cutover_wire::proxy::MAX_FRAME;
 use cutover_wire::table::Certificate;
 
-use super::certificates::{Certificates, Kept};
+use super::certificates::{Certificates, Kept, MAX_PUT, MAX_PUT_BYTES};
 use super::load::Entry;
 use super::pair::Pair;
 
@@ -25,6 +26,12 @@ const PUT: u8 = 1;
 /// A certificate whose files are bad now.
 const FILES: u8 = 2;
 
+/// The most that is handed over: a frame, with room for the names and the keys of
+/// session tickets. What may be put is less.
+const MAX_EXPORT: usize = MAX_FRAME - 64 * 1024;
+
+const _: () = assert!(MAX_PUT_BYTES + MAX_PUT * 300 < MAX_EXPORT);
+
 /// What was handed over is not understood.
 #[derive(Debug, thiserror::Error)]
 #[error("the certificates of the other process are not understood")]
@@ -32,6 +39,8 @@ pub(crate) struct WrongCertificates;
 
 impl Certificates {
     /// The certificates that the next process cannot find in files, as secret bytes.
+    /// Those that were put are bounded, and there is room for all of them; of those
+    /// whose files are bad now, as many as fit beside them.
     pub(crate) fn export(&self) -> Vec<u8> {
         let kept = self.kept();
         let mut secret = MAGIC.to_vec();
@@ -48,10 +57,19 @@ impl Certificates {
             };
             let (chain, key) = pair.texts();
             let paths = [&entry.paths.chain, &entry.paths.key].map(|path| path.as_bytes());
+            let before = secret.len();
             secret.push(FILES);
             [name.as_bytes(), paths[0], paths[1], chain, key]
                 .iter()
                 .for_each(|text| write(&mut secret, text));
+            if secret.len() > MAX_EXPORT {
+                secret.truncate(before);
+                tracing::error!(
+                    name,
+                    "its files are bad, and it is one too many to be handed over: the name will \
+                     not be served over TLS"
+                );
+            }
         }
         secret
     }

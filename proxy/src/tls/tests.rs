@@ -1,7 +1,10 @@
 //! Real clients of rustls against the configuration that workers use.
 
+#[path = "../../tests/proxy/given.rs"]
 mod given;
 mod talk;
+#[path = "../../tests/proxy/trusting.rs"]
+mod trusting;
 
 use std::fs;
 use std::sync::Arc;
@@ -14,12 +17,22 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::given::{Given, pem, table};
+use self::given::{Given, pem};
 use self::talk::{Talk, client};
 use super::certificates::{MAX_PUT, MAX_PUT_BYTES};
 use super::load::Look;
 use super::pair::{Doubt, Pair};
 use super::*;
+
+fn table(certificates: &[(&str, &Certificate)]) -> Table {
+    let certificates = certificates.iter();
+    Table {
+        certificates: certificates
+            .map(|&(name, paths)| (name.to_owned(), paths.clone()))
+            .collect(),
+        ..Table::default()
+    }
+}
 
 /// The set with a table in force, and a server that follows it.
 fn serve(table: &Table) -> (Arc<Certificates>, Arc<ServerConfig>) {
@@ -49,9 +62,9 @@ fn a_name_gets_the_exact_certificate_then_the_wildcard_then_the_one_for_all() {
         Given::of(&["*.example"]),
         Given::of(&["z.example"]),
     );
-    let exact = one.write(directory.path(), "one");
-    let wildcard = many.write(directory.path(), "many");
-    let all = any.write(directory.path(), "any");
+    let exact = one.write(directory.path());
+    let wildcard = many.write(directory.path());
+    let all = any.write(directory.path());
     let whole = table(&[("a.example", &exact), ("*.example", &wildcard), ("*", &all)]);
     let (certificates, server) = serve(&whole);
     let check = |name: &str, expected: Option<&Given>| {
@@ -74,7 +87,7 @@ fn a_name_gets_the_exact_certificate_then_the_wildcard_then_the_one_for_all() {
 #[test]
 fn both_versions_of_tls_are_spoken_and_the_protocol_is_ours_to_choose() {
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of(&["a.example"]).write(directory.path(), "a");
+    let given = Given::of(&["a.example"]).write(directory.path());
     let (_, server) = serve(&table(&[("a.example", &given)]));
     let check = |offered: &[&[u8]], expected: Option<&[u8]>| {
         for version in [&TLS12, &TLS13] {
@@ -95,12 +108,12 @@ fn both_versions_of_tls_are_spoken_and_the_protocol_is_ours_to_choose() {
 fn an_open_connection_goes_on_when_its_certificate_is_exchanged() {
     let directory = tempfile::tempdir().unwrap();
     let (old, new) = (Given::of(&["a.example"]), Given::of(&["a.example"]));
-    let paths = old.write(directory.path(), "a");
+    let paths = old.write(directory.path());
     let whole = table(&[("a.example", &paths)]);
     let (certificates, server) = serve(&whole);
     let mut open = [&TLS12, &TLS13]
         .map(|version| Talk::begin(&client(version, &[]), &server, "a.example").unwrap());
-    new.write(directory.path(), "a");
+    new.write(directory.path());
     assert_eq!(shown(&server, "a.example"), Some(old.der.clone()));
     certificates.renew(Look::Changed);
     assert_eq!(shown(&server, "a.example"), Some(new.der));
@@ -114,7 +127,7 @@ fn an_open_connection_goes_on_when_its_certificate_is_exchanged() {
 fn a_file_that_lay_still_is_known_by_its_stamp_until_it_changes() {
     let directory = tempfile::tempdir().unwrap();
     let (old, new) = (Given::of(&["a.example"]), Given::of(&["a.example"]));
-    let paths = old.write(directory.path(), "a");
+    let paths = old.write(directory.path());
     let (certificates, server) = serve(&table(&[("a.example", &paths)]));
     let known = || certificates.kept().files["a.example"].stamps.is_some();
     assert!(!known(), "what was just written is read once more");
@@ -124,7 +137,7 @@ fn a_file_that_lay_still_is_known_by_its_stamp_until_it_changes() {
         std::thread::sleep(Duration::from_millis(50));
         certificates.renew(Look::Changed);
     }
-    new.write(directory.path(), "a");
+    new.write(directory.path());
     certificates.renew(Look::Changed);
     assert_eq!(shown(&server, "a.example"), Some(new.der));
 }
@@ -133,8 +146,9 @@ fn a_file_that_lay_still_is_known_by_its_stamp_until_it_changes() {
 fn what_did_not_change_keeps_its_key() {
     let directory = tempfile::tempdir().unwrap();
     let given = Given::of(&["a.example", "b.example"]);
-    let paths = given.write(directory.path(), "a");
-    let copy = given.write(directory.path(), "copy");
+    let paths = given.write(directory.path());
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = given.write(elsewhere.path());
     let whole = table(&[("a.example", &paths), ("b.example", &paths), ("*", &copy)]);
     let (certificates, _) = serve(&whole);
     let served = |name: &str| {
@@ -145,7 +159,7 @@ fn what_did_not_change_keeps_its_key() {
     let first = served("a.example");
     assert!(Arc::ptr_eq(&first, &served("b.example")));
     assert!(Arc::ptr_eq(&first, &served("*")));
-    given.write(directory.path(), "a");
+    given.write(directory.path());
     let (loaded, problems) = certificates.load(&whole);
     assert_eq!(problems, []);
     certificates.put_in_force(loaded);
@@ -229,10 +243,20 @@ fn at_the_start_a_bad_certificate_leaves_the_others_in_service_and_comes_in_when
     let directory = tempfile::tempdir().unwrap();
     let (good, late) = (Given::of(&["a.example"]), Given::of(&["b.example"]));
     let (paths, missing) = (
-        good.write(directory.path(), "a"),
+        good.write(directory.path()),
         Certificate {
-            chain: directory.path().join("b.crt").to_str().unwrap().to_owned(),
-            key: directory.path().join("b.key").to_str().unwrap().to_owned(),
+            chain: directory
+                .path()
+                .join("b.example.crt")
+                .to_str()
+                .unwrap()
+                .to_owned(),
+            key: directory
+                .path()
+                .join("b.example.key")
+                .to_str()
+                .unwrap()
+                .to_owned(),
         },
     );
     let whole = table(&[("a.example", &paths), ("b.example", &missing)]);
@@ -251,7 +275,7 @@ fn at_the_start_a_bad_certificate_leaves_the_others_in_service_and_comes_in_when
     let (loaded, problems) = certificates.load(&whole);
     assert_eq!(problems, []);
     certificates.put_in_force(loaded);
-    late.write(directory.path(), "b");
+    late.write(directory.path());
     certificates.renew(Look::Changed);
     assert_eq!(shown(&server, "b.example"), Some(late.der));
 }
@@ -260,7 +284,7 @@ fn at_the_start_a_bad_certificate_leaves_the_others_in_service_and_comes_in_when
 fn a_renewal_that_is_bad_keeps_the_old_certificate_and_stops_no_table() {
     let directory = tempfile::tempdir().unwrap();
     let (old, new) = (Given::of(&["a.example"]), Given::of(&["a.example"]));
-    let paths = old.write(directory.path(), "a");
+    let paths = old.write(directory.path());
     let whole = table(&[("a.example", &paths)]);
     let (certificates, server) = serve(&whole);
     // Half of a renewal: the chain is new, the key is not.
@@ -331,6 +355,7 @@ fn a_chain_is_sent_whole_and_in_its_order() {
         .signed_by(&key, &Issuer::from_params(&root, &authority))
         .unwrap();
     let given = Given {
+        name: "a.example".to_owned(),
         chain: [
             "note\n",
             &pem("CERTIFICATE", own.der()),
@@ -341,7 +366,7 @@ fn a_chain_is_sent_whole_and_in_its_order() {
         key: pem("PRIVATE KEY", &key.serialize_der()),
         der: own.der().to_vec(),
     };
-    let paths = given.write(directory.path(), "a");
+    let paths = given.write(directory.path());
     let (_, server) = serve(&table(&[("a.example", &paths)]));
     let talk = Talk::begin(&client(&TLS13, &[]), &server, "a.example").unwrap();
     let chain = talk.client.peer_certificates().unwrap();
@@ -352,7 +377,7 @@ fn a_chain_is_sent_whole_and_in_its_order() {
 fn what_was_put_is_served_in_place_of_the_table_until_it_is_dropped() {
     let directory = tempfile::tempdir().unwrap();
     let (of_table, put) = (Given::of(&["a.example"]), Given::of(&["*.example"]));
-    let paths = of_table.write(directory.path(), "a");
+    let paths = of_table.write(directory.path());
     let whole = table(&[("a.example", &paths)]);
     let (certificates, server) = serve(&whole);
     certificates.put("a.example", &put.chain, &put.key).unwrap();
@@ -410,8 +435,8 @@ fn the_next_process_serves_what_no_file_has() {
         Given::of(&["c.example"]),
         Given::of(&["b.example"]),
     );
-    let spoilt = bad.write(directory.path(), "b");
-    let sound = good.write(directory.path(), "c");
+    let spoilt = bad.write(directory.path());
+    let sound = good.write(directory.path());
     let whole = table(&[("c.example", &spoilt), ("b.example", &sound)]);
     let (old, _) = serve(&whole);
     old.put("a.example", &put.chain, &put.key).unwrap();
@@ -453,7 +478,7 @@ fn nothing_that_holds_a_key_prints_it() {
 /// Whether a session that began at one server is resumed at another.
 fn check_resumption(import: bool, expected: HandshakeKind) {
     let directory = tempfile::tempdir().unwrap();
-    let paths = Given::of(&["a.example"]).write(directory.path(), "a");
+    let paths = Given::of(&["a.example"]).write(directory.path());
     let (certificates, _) = serve(&table(&[("a.example", &paths)]));
     for version in [&TLS12, &TLS13] {
         let keys = TicketKeys::new().unwrap();
@@ -481,7 +506,7 @@ fn a_session_is_resumed_at_the_process_that_has_the_keys_and_at_no_other() {
 fn an_authority_gets_the_answer_and_nobody_else_does() {
     let directory = tempfile::tempdir().unwrap();
     let given = Given::of(&["a.example"]);
-    let paths = given.write(directory.path(), "a");
+    let paths = given.write(directory.path());
     let mut whole = table(&[("a.example", &paths)]);
     let digest = "5a".repeat(32);
     whole
@@ -517,11 +542,11 @@ fn an_authority_gets_the_answer_and_nobody_else_does() {
 async fn a_hang_up_reads_the_files_again() {
     let directory = tempfile::tempdir().unwrap();
     let (old, new) = (Given::of(&["a.example"]), Given::of(&["a.example"]));
-    let paths = old.write(directory.path(), "a");
+    let paths = old.write(directory.path());
     let (certificates, server) = serve(&table(&[("a.example", &paths)]));
     let hang_up = signal(SignalKind::hangup()).unwrap();
     let fresh = tokio::spawn(keep_fresh(Arc::clone(&certificates), hang_up));
-    new.write(directory.path(), "a");
+    new.write(directory.path());
     let end = Instant::now() + Duration::from_secs(20);
     while shown(&server, "a.example").as_deref() != Some(&new.der) {
         assert!(Instant::now() < end, "never read again");

@@ -204,7 +204,8 @@ impl Own {
 
     /// What an error says of the request; it is made whole where that can be done.
     fn failed(&mut self, error: AnswerError, request: &mut Request<RequestBody>) -> ExchangeError {
-        let unsent = self.sending.take().filter(|_| !self.heard);
+        let broken = matches!(error, AnswerError::Upload(_) | AnswerError::UploadLength);
+        let unsent = self.sending.take().filter(|_| !self.heard && !broken);
         if let Some(body) = unsent.and_then(|sending| sending.give_back()) {
             if matches!(body, RequestBody::Streamed(_)) {
                 *request.body_mut() = body;

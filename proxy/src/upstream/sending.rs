@@ -47,8 +47,8 @@ pub(super) struct Sending {
     tail: &'static [u8],
     /// Nothing comes behind what is in hand.
     ended: bool,
-    /// Something of the body was read.
-    began: bool,
+    /// Its trailers were read.
+    trailed: bool,
     /// Something was written.
     wrote: bool,
 }
@@ -65,7 +65,7 @@ impl Sending {
             piece,
             tail: b"",
             ended: true,
-            began: false,
+            trailed: false,
             wrote,
         }
     }
@@ -91,14 +91,18 @@ impl Sending {
             piece: Bytes::new(),
             tail: b"",
             ended: false,
-            began: false,
+            trailed: false,
             wrote: false,
         }
     }
 
-    /// The body, where nothing was written and nothing of it was read.
-    pub(super) fn give_back(self) -> Option<RequestBody> {
-        (!self.wrote && !self.began).then_some(self.body)
+    /// The body, with the piece that was read of it, where nothing was written.
+    pub(super) fn give_back(mut self) -> Option<RequestBody> {
+        if self.wrote || self.trailed {
+            return None;
+        }
+        self.body.put_back(self.piece);
+        Some(self.body)
     }
 
     /// Whether anything was written.
@@ -135,14 +139,16 @@ impl Sending {
         &mut self,
         frame: Option<Result<Frame<Bytes>, UploadError>>,
     ) -> Result<(), AnswerError> {
-        self.began = true;
         let frame = match frame {
             None => return self.end(None),
             Some(frame) => frame.map_err(AnswerError::Upload)?,
         };
         let data = match frame.into_data() {
             Ok(data) => data,
-            Err(frame) => return self.end(frame.into_trailers().ok().as_ref()),
+            Err(frame) => {
+                self.trailed = true;
+                return self.end(frame.into_trailers().ok().as_ref());
+            }
         };
         if data.is_empty() {
             // As a chunk it would be the last one.

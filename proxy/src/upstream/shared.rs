@@ -1,17 +1,16 @@
 //! Connections of HTTP/2 to targets, without TLS, known beforehand.
 //!
 //! A worker has few of them to a target, each with a task that moves its bytes,
-//! and each request takes a place on one. Who finds none waits for the one that
-//! is being made rather than make another.
+//! and each request takes a place on one; which, is decided in `lines`.
 
-use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::mem;
 use std::net::SocketAddr;
+use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header::{HOST, HeaderValue, TE};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -22,21 +21,20 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioIo;
 use tokio::io;
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+
+mod lines;
+mod trust;
+
+pub(crate) use lines::{Company, Lines, Seat, Shelf};
+pub(crate) use trust::End;
+
+use lines::{Line, MAX_STREAMS};
 
 use super::{AnswerError, ExchangeError};
 use crate::client::Client;
 use crate::target::Target;
 use crate::upload::RequestBody;
 use crate::worker::Worker;
-
-/// Requests on one connection at once: beyond it they would wait for each other
-/// in one stream of bytes. It is also the least that a target should allow (RFC
-/// 9113, section 6.5.2); what is over its own bound waits in the library.
-const MAX_STREAMS: usize = 100;
-
-/// Connections of one worker to one target at most.
-const MAX_LINES: usize = 64;
 
 /// What a target may send ahead in one answer.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -51,9 +49,6 @@ const MAX_HELD: usize = 64 * 1024;
 /// Bytes of an answer's fields.
 const MAX_HEAD: u32 = 64 * 1024;
 
-/// How long a connection without a request is kept.
-const IDLE: Duration = Duration::from_secs(60);
-
 #[derive(Debug, Clone, Copy)]
 struct OnWorker;
 
@@ -63,107 +58,15 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for OnWorker {
     }
 }
 
-#[derive(Debug)]
-struct Shelf {
-    open: Cell<usize>,
-    served: Cell<bool>,
-    idle_since: Cell<Instant>,
-    /// The target has said, or shown, that it takes no more here.
-    left: Cell<bool>,
-}
-
-/// One connection.
-#[derive(Debug)]
-struct SharedLine {
-    target: SocketAddr,
-    sender: SendRequest<RequestBody>,
-    shelf: Rc<Shelf>,
-}
-
 /// A place on a connection; dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct Shared {
     target: SocketAddr,
     sender: SendRequest<RequestBody>,
     shelf: Rc<Shelf>,
-    reused: bool,
 }
 
-/// The connections of one worker to one target.
-#[derive(Debug, Default)]
-pub(crate) struct Lines {
-    lines: Vec<SharedLine>,
-    making: Option<Rc<Notify>>,
-}
-
-/// What is to be done for a place.
-#[derive(Debug)]
-pub(crate) enum Seat {
-    /// Here it is.
-    Taken(Shared),
-    /// Somebody makes a connection; look again when it is there, or is not.
-    Wait(Rc<Notify>),
-    /// Make one.
-    Make,
-}
-
-impl Lines {
-    /// A place, or how to come by one.
-    pub(crate) fn seat(&mut self) -> Seat {
-        // What is open on a line that was left goes on.
-        self.lines
-            .retain(|line| !line.sender.is_closed() && !line.shelf.left.get());
-        let free = self
-            .lines
-            .iter()
-            .find(|line| line.shelf.open.get() < MAX_STREAMS || self.lines.len() >= MAX_LINES);
-        if let Some(line) = free {
-            return Seat::Taken(Shared::take(line));
-        }
-        match &self.making {
-            Some(making) => Seat::Wait(Rc::clone(making)),
-            None => {
-                self.making = Some(Rc::default());
-                Seat::Make
-            }
-        }
-    }
-
-    /// What was being made is there.
-    fn made(&mut self, target: SocketAddr, sender: SendRequest<RequestBody>) -> Shared {
-        let line = SharedLine {
-            target,
-            sender,
-            shelf: Rc::new(Shelf {
-                open: Cell::new(0),
-                served: Cell::new(false),
-                idle_since: Cell::new(Instant::now()),
-                left: Cell::new(false),
-            }),
-        };
-        let seat = Shared::take(&line);
-        self.lines.push(line);
-        seat
-    }
-
-    /// Nobody makes a connection any more.
-    fn settle(&mut self) {
-        if let Some(making) = self.making.take() {
-            making.notify_waiters();
-        }
-    }
-
-    /// Closes what is idle for too long; tells whether anything is left.
-    pub(super) fn sweep(&mut self, now: Instant) -> bool {
-        self.lines.retain(|line| {
-            let idle = now.saturating_duration_since(line.shelf.idle_since.get());
-            !line.sender.is_closed() && (line.shelf.open.get() > 0 || idle <= IDLE)
-        });
-        !self.lines.is_empty() || self.making.is_some()
-    }
-}
-
-/// Ends the making, however it ends.
+/// Ends the making of a connection, however it ends.
 struct Making<'w> {
     worker: &'w Worker,
     target: u64,
@@ -176,18 +79,12 @@ impl Drop for Making<'_> {
 }
 
 impl Shared {
-    fn take(line: &SharedLine) -> Self {
-        line.shelf.open.set(line.shelf.open.get() + 1);
-        Self {
-            target: line.target,
-            sender: line.sender.clone(),
-            shelf: Rc::clone(&line.shelf),
-            reused: line.shelf.served.replace(true),
-        }
-    }
-
     /// Makes a connection, for which the caller was told [`Seat::Make`].
-    pub(crate) async fn connect(worker: &Worker, target: &Target) -> io::Result<Self> {
+    pub(crate) async fn connect(
+        worker: &Rc<Worker>,
+        target: &Target,
+        company: Company,
+    ) -> io::Result<Self> {
         let (number, address) = (target.number(), target.address());
         let _making = Making {
             worker,
@@ -195,6 +92,7 @@ impl Shared {
         };
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        let socket = stream.as_fd().try_clone_to_owned()?;
         let handshake = Builder::new(OnWorker)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -203,16 +101,33 @@ impl Shared {
             .handshake(TokioIo::new(stream))
             .await;
         let (sender, connection) = handshake.map_err(io::Error::other)?;
+        let shelf = Rc::new(Shelf::new(Instant::now()));
+        let (worker_then, shelf_then) = (Rc::downgrade(worker), Rc::clone(&shelf));
         tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%address, %error, "a connection to a target ended");
+            let end = match connection.await {
+                Ok(()) => End::Told,
+                Err(error) => {
+                    tracing::debug!(%address, %error, "a connection to a target ended");
+                    // An error of HTTP/2 is one that was told.
+                    cause(&error).map_or(End::Silent, |_| End::Told)
+                }
+            };
+            if let Some(worker) = worker_then.upgrade() {
+                worker.line_ended(number, &shelf_then, end);
             }
         });
-        Ok(worker.lines(number, |lines| lines.made(address, sender)))
+        let line = Line {
+            target: address,
+            sender,
+            socket,
+            shelf,
+        };
+        Ok(worker.lines(number, |lines| lines.made(line, company)))
     }
 
+    /// Whether other requests have used the connection, too.
     pub(super) fn is_reused(&self) -> bool {
-        self.reused
+        self.shelf.has_carried_others()
     }
 
     /// Sends a copy of the request's head, and its body. A stream can be refused,
@@ -238,7 +153,7 @@ impl Shared {
             Some(Ok(response)) => Ok(response),
             Some(Err(mut error)) => Err(match error.take_message() {
                 Some(same) => {
-                    self.shelf.left.set(true);
+                    self.shelf.leave();
                     if streamed {
                         *request.body_mut() = same.into_body();
                     }
@@ -251,14 +166,12 @@ impl Shared {
 
     /// What a broken stream says of its request.
     fn classify(&self, error: hyper::Error) -> ExchangeError {
-        let cause = std::error::Error::source(&error);
-        let cause = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
-        let Some(cause) = cause else {
+        let Some(cause) = cause(&error) else {
             return ExchangeError::Silent(AnswerError::Stream(error));
         };
         let goes = cause.is_go_away() && cause.reason() == Some(h2::Reason::NO_ERROR);
         if cause.is_go_away() {
-            self.shelf.left.set(true);
+            self.shelf.leave();
         }
         let refused = cause.reason() == Some(h2::Reason::REFUSED_STREAM);
         if cause.is_remote() && (refused || goes) {
@@ -273,9 +186,12 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.shelf.open.set(self.shelf.open.get().saturating_sub(1));
-        self.shelf.idle_since.set(Instant::now());
+        self.shelf.give_back(Instant::now());
     }
+}
+
+fn cause(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
 }
 
 /// A request in the form of HTTP/2, with the body: its authority is part of its

@@ -4,18 +4,18 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::{Backend, Proxy, shop, until};
-use crate::secure::Given;
+use crate::given::Given;
 use cutover_wire::proxy::{KeyText, Refusal, Reply, Request};
 use cutover_wire::table::{Certificate, Table};
 
 /// A chain and its key as PEM.
 pub(crate) fn pair(name: &str) -> (String, String) {
-    let given = Given::of(name);
+    let given = Given::of(&[name]);
     (given.chain, given.key)
 }
 
 fn write(directory: &Path, name: &str) -> Certificate {
-    Given::of(name).write(directory)
+    Given::of(&[name]).write(directory)
 }
 
 /// Puts the next table, with these certificates and one backend.

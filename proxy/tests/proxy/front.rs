@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use cutover_wire::proxy::{POOL_HEADER, PROBE_HEADER};
 
 use crate::common::{Backend, Client, Message, Proxy, shop, until};
-use crate::secure::{Given, over, trusting};
+use crate::given::Given;
+use crate::secure::{over, trusting};
 
 const FRONT: [&str; 4] = [
     "--listen",
@@ -80,7 +81,7 @@ fn a_balancer_tells_the_address_in_both_versions_and_in_pieces() {
 fn tls_is_spoken_behind_the_header_of_a_balancer() {
     let (proxy, backend) = serving();
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("shop.example").write(directory.path());
+    let given = Given::of(&["shop.example"]).write(directory.path());
     proxy.change(|table| {
         table.certificates.insert("*".to_owned(), given);
     });

@@ -259,13 +259,24 @@ fn drain(stream: &mut impl Read) -> usize {
     sum
 }
 
+/// A short answer of a target to which no connection is kept for longer than a moment,
+/// so that what is left are the clients'.
+fn brief(body: &str) -> String {
+    ok(body).replacen("\r\n", "\r\nKeep-Alive: timeout=0\r\n", 1)
+}
+
+/// A target with such answers.
+fn hasty() -> Backend {
+    Backend::answering(|_| brief("served"))
+}
+
 /// A target whose answer to `/` is short, and to `/large` so many bytes.
 fn large(length: usize) -> Backend {
     Backend::raw(move |_, mut client| {
         let piece = [b'x'; 64 * 1024];
         while let Ok(asked) = client.read() {
             if !asked.line.starts_with("GET /large ") {
-                client.send(&ok("short"));
+                client.send(&brief("short"));
                 continue;
             }
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");

@@ -19,7 +19,11 @@ mod framing;
 #[cfg(test)]
 mod front;
 #[cfg(test)]
+mod given;
+#[cfg(test)]
 mod good_bye;
+#[cfg(test)]
+mod half_closed;
 #[cfg(test)]
 mod health;
 #[cfg(test)]
@@ -52,5 +56,7 @@ mod streams;
 mod switch;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod trusting;
 #[cfg(test)]
 mod upgrade;

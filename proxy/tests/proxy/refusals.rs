@@ -1,5 +1,6 @@
 //! What is refused, how, and that nothing of it reaches a target.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{Backend, Proxy, shop, shop_with, until};
@@ -230,4 +231,59 @@ fn a_host_without_an_app_is_told_so() {
     );
     client.send("GET /in HTTP/1.1\r\nHost: SHOP.example:8080\r\n\r\n");
     assert_eq!(client.read().unwrap().status(), 200);
+}
+
+/// Its worker does not stand still.
+fn goes_on(proxy: &Proxy) {
+    for _ in 0..8 {
+        assert_eq!(proxy.client().get("/").unwrap().status(), 200);
+    }
+}
+
+#[test]
+fn what_a_client_still_sends_of_a_refused_body_is_no_request_however_late_it_comes() {
+    let proxy = Proxy::start(&["--workers", "1"]);
+    let backend = Backend::named("v1");
+    let limits = Limits {
+        max_body: Some(10),
+        ..Limits::default()
+    };
+    proxy.apply(shop_with("v1", &[("v1", &[backend.address])], limits));
+    let mut client = proxy.client();
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n");
+    assert_eq!(client.read().unwrap().status(), 413);
+    // Longer than idle connections keep their buffers, and the proxy still listens.
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(600) {
+        client.send("x");
+        thread::sleep(Duration::from_millis(50));
+    }
+    client.send("\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+    goes_on(&proxy);
+    drop(client);
+    until("it is gone", || proxy.counts().proxy.connections_open == 0);
+    let seen = backend.seen.lock().unwrap();
+    assert!(!seen.iter().any(|asked| asked.line.contains("smuggled")));
+}
+
+#[test]
+fn the_beginning_of_a_request_that_goes_no_further_holds_nobody_up() {
+    let proxy = Proxy::start(&["--workers", "1", "--head-timeout", "900ms"]);
+    let backend = Backend::named("v1");
+    proxy.apply(shop("v1", &[("v1", &[backend.address])]));
+    // An empty line may stand before a request, and is none of it.
+    for beginning in ["\r\n", "\r", "G"] {
+        let mut client = proxy.client();
+        assert_eq!(client.get("/").unwrap().status(), 200);
+        client.send(beginning);
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_millis(500) {
+            goes_on(&proxy);
+        }
+        if beginning != "\r" {
+            client.send(if beginning == "G" { "ET" } else { "GET" });
+            client.send(" / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(client.read().unwrap().status(), 200, "{beginning:?}");
+        }
+    }
 }

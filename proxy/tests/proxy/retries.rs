@@ -1,5 +1,7 @@
 //! What is sent again, and what never is.
 
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Backend, Client, Proxy, nobody, ok, reset, shop, shop_with, until};
 use cutover_wire::table::Limits;
+use socket2::{Domain, SockRef, Socket, Type};
 
 #[test]
 fn a_refused_connection_tries_the_other_target_with_any_method() {
@@ -47,6 +50,66 @@ fn the_last_target_is_never_passed_over() {
     });
     proxy.apply(shop("v1", &[("v1", &addresses)]));
     assert_eq!(client.get("/").unwrap().text(), "back");
+}
+
+/// Whether the kernel has a connection to this port in a state, as it names them:
+/// `02` is begun and not taken, `08` ended by the other side.
+fn is_connection(port: u16, state: &str) -> bool {
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{port:04X}");
+    let mut lines = sockets.lines().skip(1).map(|line| line.split_whitespace());
+    lines.any(|mut words| {
+        words.nth(2).is_some_and(|far| far.ends_with(&port)) && words.next() == Some(state)
+    })
+}
+
+#[test]
+fn a_target_that_closes_a_fresh_connection_before_a_byte_of_the_request_is_as_one_that_refuses() {
+    let long = format!("5000\r\n{}\r\n0\r\n\r\n", "x".repeat(0x5000));
+    for (framing, body) in [
+        ("Content-Length: 5", "order"),
+        ("Transfer-Encoding: chunked", &*long),
+    ] {
+        let proxy = Proxy::start(&["--workers", "1"]);
+        // The kernel takes one connection for it, and the next one waits.
+        let shy = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        shy.bind(&any.into()).unwrap();
+        shy.listen(0).unwrap();
+        let shy = TcpListener::from(shy);
+        let port = shy.local_addr().unwrap().port();
+        let _first = TcpStream::connect(shy.local_addr().unwrap()).unwrap();
+        let alive = Backend::named("alive");
+        let addresses = [shy.local_addr().unwrap(), alive.address];
+        let limits = Limits {
+            connect_ms: 20_000,
+            ..Limits::default()
+        };
+        proxy.apply(shop_with("v1", &[("v1", &addresses)], limits));
+        // One for each target.
+        let mut clients = [proxy.client(), proxy.client()];
+        for client in &mut clients {
+            client.send(&format!(
+                "POST / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{body}"
+            ));
+        }
+        until("the connection waits", || is_connection(port, "02"));
+        proxy.signal("STOP");
+        // The proxy stands still from its taking to its end.
+        until("the proxy stands still", || {
+            let path = format!("/proc/{}/stat", proxy.child.id());
+            fs::read_to_string(path).unwrap().contains(") T ")
+        });
+        drop(shy.accept().unwrap());
+        drop(shy.accept().unwrap());
+        until("its end has come", || is_connection(port, "08"));
+        proxy.signal("CONT");
+        for client in &mut clients {
+            assert_eq!(client.read().unwrap().text(), "alive", "{framing}");
+        }
+        let told = proxy.statistics("v1");
+        assert_eq!((told.succeeded, told.retries, told.failed), (2, 1, 0));
+    }
 }
 
 /// A target that answers the first request of its first connection and then ends
@@ -102,6 +165,40 @@ fn a_post_on_a_reused_connection_that_dies_is_not_sent_again() {
         assert_eq!(client.post("/3", "order").unwrap().text(), "alive");
         let told = proxy.statistics("v1");
         assert_eq!((told.succeeded, told.retries, told.failed), (2, 0, 1));
+    }
+}
+
+#[test]
+fn a_request_that_a_target_takes_and_dies_with_is_sent_once_more_if_that_does_no_harm() {
+    let proxy = Proxy::start(&["--workers", "1"]);
+    let backend = Backend::raw(|number, mut client| {
+        while client.read().is_ok() && number > 0 {
+            client.send(&ok("alive"));
+        }
+    });
+    let addresses = [backend.address];
+    proxy.apply(shop("v1", &[("v1", &addresses)]));
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").unwrap().text(), "alive");
+    let told = proxy.statistics("v1");
+    assert_eq!((told.succeeded, told.retries, told.failed), (1, 1, 0));
+
+    let backend = Backend::raw(|_, mut client| {
+        let _ = client.read();
+    });
+    let addresses = [backend.address];
+    proxy.apply(shop("v2", &[("v2", &addresses)]));
+    assert_eq!(client.post("/", "order").unwrap().status(), 502);
+    assert_eq!(backend.connections(), 1);
+    assert_eq!(client.get("/").unwrap().status(), 502);
+    assert_eq!(backend.connections(), 3);
+
+    // With another target beside it, nobody who may be sent there is lost.
+    let alive = Backend::named("alive");
+    let addresses = [backend.address, alive.address];
+    proxy.apply(shop("v3", &[("v3", &addresses)]));
+    for _ in 0..10 {
+        assert_eq!(proxy.client().get("/").unwrap().text(), "alive");
     }
 }
 
@@ -300,6 +397,9 @@ fn a_client_that_leaves_is_counted_as_abandoned_and_frees_the_target() {
     let mut client = proxy.client();
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     until("the target has it", || backend.connections() == 1);
+    // By a reset, which leaves no doubt.
+    let socket = SockRef::from(&client.stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
     until("it is counted", || proxy.statistics("v1").abandoned == 1);
     until("the target sees it", || ended.load(SeqCst) == 1);

@@ -1,6 +1,7 @@
 //! Where a request goes: by host, path, rule, weight, secret, and who is left.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use cutover_wire::table::{
 };
 
 use crate::common::{Backend, Client, Message, Proxy, nobody, ok, shop, split, two_releases};
-use crate::secure::{Given, secure, trusting};
+use crate::given::Given;
+use crate::secure::{secure, trusting};
 
 /// A route of one pool with one target.
 fn app(host: &str, pool: &str, backend: &Backend) -> Route {
@@ -100,7 +102,7 @@ fn clients_of_a_host_that_moved_are_sent_on_with_path_and_query() {
 fn plain_http_is_sent_to_https_but_for_what_an_authority_asks() {
     let (proxy, [v1, _]) = two_releases(&["--listen", "https=127.0.0.1:0"]);
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("shop.example").write(directory.path());
+    let given = Given::of(&["shop.example"]).write(directory.path());
     proxy.change(|table| {
         table.certificates.insert("*".to_owned(), given);
         table.apps.get_mut("shop").unwrap().https = Https::Redirect;
@@ -129,7 +131,7 @@ fn plain_http_is_sent_to_https_but_for_what_an_authority_asks() {
 fn behind_a_trusted_proxy_it_is_its_word_that_says_how_the_client_speaks() {
     let (proxy, _) = two_releases(&["--listen", "https=127.0.0.1:0"]);
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("shop.example").write(directory.path());
+    let given = Given::of(&["shop.example"]).write(directory.path());
     proxy.change(|table| {
         table.certificates.insert("*".to_owned(), given);
         table.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
@@ -264,6 +266,29 @@ fn a_preview_without_targets_is_no_other_release() {
     let shown = client.ask("shop.example", "/", &[("X-Preview", "s")]);
     assert_eq!((shown.status(), v1.requests()), (503, 0));
     assert_eq!(client.get("/").unwrap().text(), "v1");
+}
+
+#[test]
+fn a_preview_whose_target_is_dead_is_no_other_release() {
+    let proxy = Proxy::start(&[]);
+    let (v1, v2) = (Backend::named("v1"), Backend::named("v2"));
+    let preview = |targets: &[SocketAddr]| {
+        proxy.apply(shop("v1", &[("v1", &[v1.address]), ("v2", targets)]));
+        proxy.change_shop(|shop| shop.preview = Some(Preview::new("x-preview", "s", "v2")));
+    };
+    let mut client = proxy.client();
+    let mut ask = || client.ask("shop.example", "/", &[("X-Preview", "s")]);
+    preview(&[nobody()]);
+    for _ in 0..5 {
+        assert_eq!(ask().status(), 502);
+    }
+    assert_eq!(v1.requests(), 0);
+    // One that lives is tried in its place.
+    preview(&[nobody(), v2.address]);
+    for _ in 0..5 {
+        assert_eq!(ask().text(), "v2");
+    }
+    assert_eq!(v1.requests(), 0);
 }
 
 #[test]

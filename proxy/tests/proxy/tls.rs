@@ -15,7 +15,8 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind};
 
 use crate::common::{Backend, Client, Proxy, shop, until};
-use crate::secure::{Given, Secure, secure, trusting, trusting_in};
+use crate::given::Given;
+use crate::secure::{Secure, secure, trusting, trusting_in};
 use crate::upgrade::successor;
 
 const TLS: [&str; 2] = ["--listen", "https=127.0.0.1:0"];
@@ -48,7 +49,7 @@ fn works(client: &mut Secure) {
 fn the_certificate_is_the_one_of_the_name_that_is_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let names = ["a.example", "*.shop.example", "other.example"];
-    let given = names.map(Given::of);
+    let given = names.map(|name| Given::of(&[name]));
     let served = ["a.example", "*.shop.example", "*"];
     let files = given.each_ref().map(|given| given.write(directory.path()));
     let table: Vec<(&str, Certificate)> = served.into_iter().zip(files).collect();
@@ -69,7 +70,7 @@ fn the_certificate_is_the_one_of_the_name_that_is_asked_for() {
 #[test]
 fn a_name_without_certificate_is_refused_and_others_are_served() {
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("a.example").write(directory.path());
+    let given = Given::of(&["a.example"]).write(directory.path());
     let (proxy, backend, address) = serving(&[("a.example", given)]);
     for name in ["b.example", "x.a.example", "127.0.0.1"] {
         for version in [&TLS12, &TLS13] {
@@ -113,7 +114,7 @@ fn ask_over_http2(address: SocketAddr, config: &Arc<ClientConfig>, host: &str) -
 #[test]
 fn client_and_proxy_agree_on_the_protocol_in_both_versions_of_tls() {
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("a.example").write(directory.path());
+    let given = Given::of(&["a.example"]).write(directory.path());
     let (_proxy, backend, address) = serving(&[("*", given)]);
     for version in [&TLS12, &TLS13] {
         let agreed = |protocols: &[&str]| {
@@ -143,16 +144,16 @@ fn client_and_proxy_agree_on_the_protocol_in_both_versions_of_tls() {
 #[test]
 fn a_table_and_a_hang_up_swap_certificates_under_an_open_connection() {
     let directory = tempfile::tempdir().unwrap();
-    let one = Given::of("one.example");
+    let one = Given::of(&["one.example"]);
     let (proxy, _backend, address) = serving(&[("a.example", one.write(directory.path()))]);
     let mut open = connect(address, "a.example");
     works(&mut open);
-    let two = Given::of("two.example");
+    let two = Given::of(&["two.example"]);
     name(&proxy, &[("a.example", two.write(directory.path()))]);
     let mut second = connect(address, "a.example");
     assert!(second.shown() == two.der);
     // The same paths, with other files behind them.
-    let renewed = Given::of("two.example");
+    let renewed = Given::of(&["two.example"]);
     renewed.write(directory.path());
     assert!(connect(address, "a.example").shown() == two.der);
     proxy.signal("HUP");
@@ -199,7 +200,7 @@ fn is_in_a_file(directory: &Path, text: &str) -> bool {
 fn a_certificate_that_was_put_outlives_the_process_in_no_file() {
     let directory = tempfile::tempdir().unwrap();
     let files = tempfile::tempdir().unwrap();
-    let (listed, given) = (Given::of("a.example"), Given::of("a.example"));
+    let (listed, given) = (Given::of(&["a.example"]), Given::of(&["a.example"]));
     let mut command = Proxy::command(directory.path());
     command.args(["--listen", "127.0.0.1:0"]).args(TLS);
     let old = Proxy::spawn(directory.path(), command);
@@ -244,7 +245,7 @@ fn a_session_of_the_old_instance_is_resumed_at_the_new_one() {
     old.apply(shop("v1", &[("v1", &[backend.address])]));
     name(
         &old,
-        &[("a.example", Given::of("a.example").write(files.path()))],
+        &[("a.example", Given::of(&["a.example"]).write(files.path()))],
     );
     let address = old.listener(1);
     let configs = [&TLS12, &TLS13].map(|version| trusting_in(&[version], &[]));
@@ -267,7 +268,7 @@ fn a_session_of_the_old_instance_is_resumed_at_the_new_one() {
 #[test]
 fn an_authority_is_answered_by_both_kinds_of_challenge_and_a_user_never() {
     let directory = tempfile::tempdir().unwrap();
-    let listed = Given::of("a.example");
+    let listed = Given::of(&["a.example"]);
     let (proxy, backend, address) = serving(&[("a.example", listed.write(directory.path()))]);
     let digest = "0123456789abcdef".repeat(4);
     proxy.change(|table| {
@@ -325,7 +326,7 @@ fn hello_of_tls_1_1() -> Vec<u8> {
 #[test]
 fn what_is_no_sound_tls_is_refused_and_no_target_sees_it() {
     let directory = tempfile::tempdir().unwrap();
-    let given = Given::of("a.example").write(directory.path());
+    let given = Given::of(&["a.example"]).write(directory.path());
     let (_proxy, backend, address) = serving(&[("*", given)]);
     let mut old = Client::connect(address);
     old.stream.write_all(&hello_of_tls_1_1()).unwrap();

@@ -1,5 +1,7 @@
 //! One instance takes over from another, and nobody outside notices.
 
+mod successors;
+
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};

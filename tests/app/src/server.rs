@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -140,45 +142,62 @@ async fn accept(app: Arc<App>) -> Result<Infallible, io::Error> {
 async fn serve(app: Arc<App>, connection: TcpStream) {
     // Delayed small answers would show up as the deploy tool's latency.
     let _ = connection.set_nodelay(true);
-    let use_of_it = Use::default();
+    let connection = TokioIo::new(connection);
+    let use_of_it = Arc::new(Use::default());
     let service = service_fn(|request| {
         let app = Arc::clone(&app);
         let open = use_of_it.begin();
         async move {
             let answer = answer::answer(app, request).await;
-            drop(open);
-            Ok::<_, Infallible>(answer)
+            // It is open until the last of its body was taken.
+            Ok::<_, Infallible>(answer.map(|body| open.until_the_end_of(body)))
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
+    if app.behaviour.speaks_http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .serve_connection(connection, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = use_of_it.leave(app.behaviour.leaves_after) => return,
+            () = app.asked_to_stop() => connection.as_mut().graceful_shutdown(),
+            () = use_of_it.idle(app.behaviour.keep_alive) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+        return;
+    }
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(connection), service)
+        .serve_connection(connection, service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // A connection's end is its client's business; there is nobody to tell.
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = use_of_it.leave(app.behaviour.leaves_after) => return,
         () = app.asked_to_stop() => connection.as_mut().graceful_shutdown(),
         () = use_of_it.idle(app.behaviour.keep_alive) => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
 }
 
-/// When a connection was used last.
+/// What a connection was used for.
 #[derive(Default)]
 struct Use {
     changed: Notify,
-    open: AtomicBool,
+    open: AtomicUsize,
+    answered: AtomicUsize,
 }
 
 /// A request that is being answered.
-struct OpenRequest<'a>(&'a Use);
+struct OpenRequest(Arc<Use>);
 
 impl Use {
-    fn begin(&self) -> OpenRequest<'_> {
-        self.open.store(true, Ordering::Relaxed);
-        self.changed.notify_one();
-        OpenRequest(self)
+    fn begin(self: &Arc<Self>) -> OpenRequest {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_waiters();
+        OpenRequest(Arc::clone(self))
     }
 
     /// Resolves when no request was open for so long.
@@ -186,22 +205,49 @@ impl Use {
         let Some(keep_alive) = keep_alive else {
             return std::future::pending().await;
         };
-        // One that was never used has its first request on the way.
-        self.changed.notified().await;
         loop {
-            if self.open.load(Ordering::Relaxed) {
-                self.changed.notified().await;
-            } else if timeout(keep_alive, self.changed.notified()).await.is_err() {
+            let changed = self.changed.notified();
+            // One that was never used has its first request on the way.
+            let is_new = self.answered.load(Ordering::Relaxed) == 0;
+            if is_new || self.open.load(Ordering::Relaxed) > 0 {
+                changed.await;
+            } else if timeout(keep_alive, changed).await.is_err() {
                 return;
             }
         }
     }
+
+    /// Resolves a millisecond after so many answers.
+    async fn leave(&self, after: Option<usize>) {
+        let Some(after) = after else {
+            return std::future::pending().await;
+        };
+        loop {
+            let changed = self.changed.notified();
+            if self.answered.load(Ordering::Relaxed) >= after {
+                break;
+            }
+            changed.await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
-impl Drop for OpenRequest<'_> {
+impl OpenRequest {
+    fn until_the_end_of(self, body: answer::Body) -> answer::Body {
+        let held = move |frame| {
+            let _ = &self;
+            frame
+        };
+        body.map_frame(held).boxed_unsync()
+    }
+}
+
+impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.open.store(false, Ordering::Relaxed);
-        self.0.changed.notify_one();
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+        self.0.answered.fetch_add(1, Ordering::Relaxed);
+        self.0.changed.notify_waiters();
     }
 }
 

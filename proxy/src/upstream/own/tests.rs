@@ -4,12 +4,18 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use http::Method;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::client::Patience;
 use crate::clock::Clock;
 use crate::origin::{Origin, Scheme};
+use crate::upload::Pace;
 
 /// What came of one exchange.
 #[derive(Debug, PartialEq, Eq)]
@@ -284,6 +290,93 @@ fn a_connection_that_ended_before_the_request_has_not_sent_it() {
             // Dropped with unread bytes it is reset, which is no request either.
             let _ = peer.read_to_end(&mut got);
             assert!(got.is_empty());
+        });
+    }
+}
+
+/// The request of a client that sends `first` at once and `rest` after the word, and how
+/// it is given the word.
+async fn streamed(
+    framing: &str,
+    first: &[u8],
+    rest: &'static [u8],
+) -> (Request<RequestBody>, oneshot::Sender<()>) {
+    let (mut sender, stream) = tokio::io::duplex(1 << 16);
+    let head = format!("POST / HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n");
+    sender.write_all(head.as_bytes()).await.unwrap();
+    sender.write_all(first).await.unwrap();
+    let (word, told) = oneshot::channel();
+    tokio::spawn(async move {
+        let _ = told.await;
+        sender.write_all(rest).await.unwrap();
+        std::future::pending::<()>().await;
+    });
+    let (asked, mut asks) = mpsc::channel(1);
+    let service = service_fn(move |request: Request<Incoming>| {
+        asked.try_send(request).unwrap();
+        std::future::pending::<Result<Response<String>, io::Error>>()
+    });
+    let server = hyper::server::conn::http1::Builder::new();
+    tokio::spawn(server.serve_connection(TokioIo::new(stream), service));
+    let (parts, body) = asks.recv().await.unwrap().into_parts();
+    let pace = Pace {
+        idle_ms: u64::MAX,
+        response_ms: u64::MAX,
+        hurried: false,
+    };
+    let body = RequestBody::streamed(body, Rc::new(client()), None, pace);
+    (Request::from_parts(parts, body), word)
+}
+
+#[test]
+fn a_streamed_request_of_which_nothing_was_written_is_there_for_another_connection() {
+    for (framing, first, rest) in [
+        ("content-length: 10", &b"first"[..], &b" rest"[..]),
+        ("content-length: 10", b"", b"first rest"),
+        (
+            "transfer-encoding: chunked",
+            b"5\r\nfirst\r\n",
+            b"5\r\n rest\r\n0\r\n\r\n",
+        ),
+        (
+            "transfer-encoding: chunked",
+            b"a\r\nfirst rest\r\n0\r\n\r\n",
+            b"",
+        ),
+    ] {
+        run(async {
+            let (mut request, word) = streamed(framing, first, rest).await;
+            look().await;
+            let (mut own, peer) = connected().await;
+            // The reset is in the kernel, and the runtime has not heard of it.
+            let linger = Some(Duration::ZERO);
+            socket2::SockRef::from(&peer).set_linger(linger).unwrap();
+            drop(peer);
+            let told = exchanged(&mut own, &mut request, async || {}).await;
+            assert_eq!(told, Told::Unsent, "{framing}");
+            let (mut own, mut peer) = connected().await;
+            let told = exchanged(&mut own, &mut request, async || {
+                word.send(()).unwrap();
+                look().await;
+                std::thread::spawn(move || {
+                    let mut got = String::new();
+                    while !(got.ends_with("first rest") || got.ends_with("0\r\n\r\n")) {
+                        let mut piece = [0; 1024];
+                        let count = peer.read(&mut piece).unwrap();
+                        assert!(count > 0, "{got}");
+                        got.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+                    }
+                    let (head, body) = got.split_once("\r\n\r\n").unwrap();
+                    assert!(head.contains(framing), "{head}");
+                    let body: String = body.split("\r\n").filter(|line| line.len() > 1).collect();
+                    assert_eq!(body, "first rest");
+                    peer.write_all(LENGTH.as_bytes()).unwrap();
+                    peer.write_all(b"hello").unwrap();
+                    stay(peer);
+                });
+            })
+            .await;
+            assert_eq!(told, whole(200, "hello", true), "{framing}");
         });
     }
 }

@@ -2,14 +2,13 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Response;
 
 use super::peers::{
-    DOOR, H2Client, H2Target, answer, asking, get, read, read_body, run, run_for, send, soon_in,
-    to_h2c,
+    DOOR, H2Client, H2Target, answer, asking, get, read, read_body, run, send, soon, to_h2c,
 };
 use super::{proxy_to, proxy_to_h2c};
 use crate::common::{Backend, Proxy, memory, ok, shop};
@@ -141,15 +140,17 @@ fn clients_that_do_not_read_hold_up_no_other_of_a_shared_connection_to_a_target(
     let proxy = Proxy::at(DOOR, &["--workers", "1"]);
     proxy.apply(to_h2c(shop("v1", &[("v1", &[target.address])])));
     run(async {
+        let mut client = H2Client::connect(&proxy).await;
+        client.acquaint("/small").await;
+        let before = target.connections();
         let mut stuck = Vec::new();
         for _ in 0..40 {
             let mut client = H2Client::connect(&proxy).await;
             stuck.push(client.start(get("/")).await.await.unwrap());
         }
         settled(&sent).await;
-        let mut client = H2Client::connect(&proxy).await;
         assert_eq!(client.ask(get("/small")).await.unwrap().text(), "small");
-        assert_eq!(target.connections(), 1);
+        assert_eq!(target.connections(), before);
     });
 }
 
@@ -227,18 +228,19 @@ fn a_large_upload_waits_for_a_slow_target_of_http2() {
 #[test]
 fn a_stream_that_is_never_read_is_reset_in_time_and_its_connection_goes_on() {
     let (target, _) = large_by_http1();
-    let proxy = proxy_to(target.address);
-    run_for(Duration::from_secs(45), async {
+    let proxy = Proxy::at(DOOR, &["--patience", "1s"]);
+    proxy.apply(shop("v1", &[("v1", &[target.address])]));
+    run(async {
         let mut settings = h2::client::Builder::new();
         settings.initial_connection_window_size(1024 * 1024);
         let stream = tokio::net::TcpStream::connect(proxy.address).await.unwrap();
         let mut client = H2Client::over(stream, &settings).await;
+        let began = Instant::now();
         let mut stuck = client.start(get("/")).await.await.unwrap().into_body();
-        // Half a minute of patience, and then the stream alone ends.
-        soon_in(Duration::from_secs(40), "it is given up", || {
-            proxy.statistics("v1").abandoned == 1
-        })
-        .await;
+        // As long as the patience, and then the stream alone ends.
+        soon("it is given up", || proxy.statistics("v1").abandoned == 1).await;
+        let took = began.elapsed();
+        assert!(took >= Duration::from_millis(900), "{took:?}");
         let error = loop {
             match stuck.data().await {
                 Some(Ok(_)) => {}

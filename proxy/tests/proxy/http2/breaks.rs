@@ -1,8 +1,8 @@
 //! What breaks on one side is seen as broken on the other, and only there.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::frames::{self, END_HEADERS, END_STREAM, frame};
+use super::frames::{self, DATA, END_HEADERS, END_STREAM, HEADERS, RawClient, frame};
 use super::peers::{H2Client, H2Target, answer, asking, get, read, read_body, run, soon};
 use super::{proxy_to, proxy_to_h2c};
 use crate::common::{Backend, DEADLINE, Proxy, ok};
@@ -142,9 +142,14 @@ fn a_request_that_a_target_refuses_is_sent_once_more_whatever_it_asks_for() {
     assert_eq!((told.succeeded, told.failed, told.retries), (2, 1, 3));
 }
 
-/// A target by hand. On its first connection it takes one stream of two, says that
-/// it goes and has not looked at the second, and answers the first.
-async fn half_hearted(number: usize, mut stream: TcpStream, answered: Arc<AtomicUsize>) {
+/// A target by hand. When it is to go, it takes one stream of two on its first
+/// connection, says that it goes and has not looked at the second, and answers the first.
+async fn half_hearted(
+    number: usize,
+    mut stream: TcpStream,
+    answered: Arc<AtomicUsize>,
+    goes: Arc<AtomicBool>,
+) {
     let mut preface = [0; 24];
     stream.read_exact(&mut preface).await.unwrap();
     let hello = frame(frames::SETTINGS, 0, 0, &[]);
@@ -166,13 +171,15 @@ async fn half_hearted(number: usize, mut stream: TcpStream, answered: Arc<Atomic
         if head[3] != frames::HEADERS {
             continue;
         }
-        open.push(id);
         // An answer 204: its field is in the table that both sides know.
         let told = |id| frame(frames::HEADERS, END_STREAM | END_HEADERS, id, &[0x89]);
-        if number > 0 {
+        if number > 0 || !goes.load(SeqCst) {
             answered.fetch_add(1, SeqCst);
             stream.write_all(&told(id)).await.unwrap();
-        } else if let [first, _second] = open[..] {
+            continue;
+        }
+        open.push(id);
+        if let [first, _second] = open[..] {
             let mut last = first.to_be_bytes().to_vec();
             last.extend([0; 4]);
             let bye = frame(frames::GOAWAY, 0, 0, &last);
@@ -187,12 +194,17 @@ async fn half_hearted(number: usize, mut stream: TcpStream, answered: Arc<Atomic
 #[test]
 fn what_a_leaving_target_has_not_looked_at_goes_to_a_new_connection() {
     let answered = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&answered);
-    let target =
-        H2Target::raw(move |number, stream| half_hearted(number, stream, Arc::clone(&count)));
+    let goes = Arc::new(AtomicBool::new(false));
+    let (count, flag) = (Arc::clone(&answered), Arc::clone(&goes));
+    let target = H2Target::raw(move |number, stream| {
+        half_hearted(number, stream, Arc::clone(&count), Arc::clone(&flag))
+    });
     let proxy = proxy_to_h2c(target.address);
     run(async {
         let mut client = H2Client::connect(&proxy).await;
+        client.acquaint("/").await;
+        answered.store(0, SeqCst);
+        goes.store(true, SeqCst);
         let (first, mut up) = client.begin(asking("POST", "/first")).await;
         up.send_data(Bytes::from_static(b"body"), true).unwrap();
         soon("one is open", || proxy.statistics("v1").requests_open == 1).await;
@@ -202,7 +214,7 @@ fn what_a_leaving_target_has_not_looked_at_goes_to_a_new_connection() {
         assert_eq!(read(second).await.unwrap().status, 204);
     });
     let told = proxy.statistics("v1");
-    assert_eq!((told.succeeded, told.failed, told.retries), (2, 0, 1));
+    assert_eq!((told.failed, told.retries), (0, 1));
     assert_eq!((target.connections(), answered.load(SeqCst)), (2, 2));
 }
 
@@ -360,6 +372,36 @@ fn trailers_that_a_client_sends_do_not_become_fields_of_the_request() {
     let seen = target.seen.lock().unwrap();
     assert_eq!(seen.len(), 2);
     assert_eq!(seen[0].field("authorization"), None);
+}
+
+#[test]
+fn a_pseudo_field_among_trailers_reaches_no_target() {
+    // `:path: /`, alone and before a plain field that the head announced.
+    let path = [0x84];
+    let plain = [&path[..], &[0, 1], b"x", &[1], b"1"].concat();
+    for (block, trailers) in [(&path[..], &[][..]), (&plain, &["x: 1"])] {
+        let lines = Arc::<Mutex<Vec<String>>>::default();
+        let journal = Arc::clone(&lines);
+        let target = Backend::raw(move |_, mut client| {
+            while client.line().is_ok_and(|line| line != "0") {}
+            loop {
+                match client.line().unwrap() {
+                    line if line.is_empty() => break,
+                    line => journal.lock().unwrap().push(line),
+                }
+            }
+            client.send(&ok("served"));
+        });
+        let proxy = proxy_to(target.address);
+        let announced = [&frames::post_head()[..], &[0, 7], b"trailer", &[1], b"x"].concat();
+        let mut client = RawClient::to(&proxy);
+        client.send(&frame(HEADERS, END_HEADERS, 1, &announced));
+        client.send(&frame(DATA, 0, 1, b"body"));
+        client.send(&frame(HEADERS, END_HEADERS | END_STREAM, 1, block));
+        let answer = client.next_of(HEADERS).unwrap();
+        assert_eq!(answer.payload[0], 0x88, "the status 200");
+        assert_eq!(*lines.lock().unwrap(), trailers);
+    }
 }
 
 #[test]

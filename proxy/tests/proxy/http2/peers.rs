@@ -23,6 +23,9 @@ use cutover_wire::table::{Protocol, Route};
 
 use crate::common::{DEADLINE, Proxy};
 
+/// How long a target must have kept a connection after an answer, and a little more.
+const KEPT: Duration = Duration::from_millis(60);
+
 /// Where HTTP/2 may begin without asking.
 pub(crate) const DOOR: &str = "http+h2c=127.0.0.1:0";
 
@@ -126,6 +129,19 @@ impl H2Client {
         let mut sender = self.sender.clone().ready().await?;
         let (answer, _) = sender.send_request(request, true)?;
         read(answer).await
+    }
+
+    /// Asks until the worker of this connection has seen that the target keeps its own,
+    /// so that requests share them: enough answers on one, which stands a while later.
+    pub(crate) async fn acquaint(&mut self, path: &str) {
+        for _ in 0..3 {
+            for _ in 0..16 {
+                self.ask(get(path)).await.unwrap();
+            }
+            // What has passed since is what is looked at.
+            tokio::time::sleep(KEPT).await;
+        }
+        self.ask(get(path)).await.unwrap();
     }
 
     /// A request with a body and its whole answer.

@@ -12,8 +12,8 @@ use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
 use socket2::SockRef;
 
-use super::{drain, large, put};
-use crate::common::{Backend, Client, Proxy, ok};
+use super::{counted, drain, large, put};
+use crate::common::{Backend, Client, Proxy, ok, until};
 use cutover_wire::table::Connections;
 
 /// A tenth of what real ones have, and a rate that a test can keep.
@@ -84,6 +84,32 @@ fn the_end_of_an_answer_is_waited_for_like_the_rest_of_it() {
         let count = (LENGTH - came).min(80_000);
         came += client.exactly(count).unwrap().len();
         thread::sleep(Duration::from_millis(40));
+    }
+}
+
+#[test]
+fn what_the_kernel_has_of_an_answer_is_taken_as_slowly_as_one_likes_and_holds_nothing() {
+    // Less than the client's and our side of the kernel hold together.
+    const LENGTH: usize = 60 * 1024;
+    let backend = large(LENGTH);
+    let proxy = served(&backend, &["--idle-timeout", "700ms"]);
+    for fields in ["", "Connection: close\r\n"] {
+        let mut client = narrow(&proxy);
+        client.send(&format!("GET /large HTTP/1.1\r\nHost: a\r\n{fields}\r\n"));
+        client.head().unwrap();
+        let open = || counted(&proxy).connections_open;
+        until("we are done with it", || open() == 0);
+        // Below the lowest rate, for longer than the patience.
+        let began = Instant::now();
+        let mut came = 0;
+        while began.elapsed() < LONG {
+            came += client.exactly(1_000).unwrap().len();
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert!(came < LENGTH / 2, "{came}");
+        came += client.exactly(LENGTH - came).unwrap().len();
+        assert_eq!(came, LENGTH);
+        assert!(client.is_ended());
     }
 }
 

@@ -8,7 +8,8 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::common::{Backend, DEADLINE, Proxy, shop};
-use crate::secure::{Given, trusting};
+use crate::given::Given;
+use crate::secure::trusting;
 use cutover_wire::proxy::{KeyText, Reply, Request};
 
 /// A proxy with a second door for TLS, and a certificate for `shop.example`.
@@ -17,7 +18,7 @@ pub(crate) fn secure(backend: &Backend, options: &[&str]) -> (Proxy, SocketAddr)
     all.extend(options);
     let proxy = Proxy::start(&all);
     proxy.apply(shop("v1", &[("v1", &[backend.address])]));
-    let given = Given::of("shop.example");
+    let given = Given::of(&["shop.example"]);
     let reply = proxy.call(Request::PutCertificate {
         name: "shop.example".to_owned(),
         chain: given.chain,

@@ -1,16 +1,21 @@
-//! Certificates of tests, made anew each time.
+//! Certificates of tests, made anew each time: of those of the process and of those
+//! of the module `tls`, which includes this very file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use cutover_wire::table::{Certificate, Table};
+use cutover_wire::table::Certificate;
 use rcgen::{CertificateParams, KeyPair};
 
-/// A certificate of a test with its key, as PEM, and its first bytes as DER.
+/// A certificate of a test with its key.
 pub(crate) struct Given {
+    /// The first of its names.
+    pub(crate) name: String,
+    /// Both as PEM.
     pub(crate) chain: String,
     pub(crate) key: String,
+    /// The certificate as a client sees it.
     pub(crate) der: Vec<u8>,
 }
 
@@ -19,13 +24,16 @@ impl Given {
         Self::with(names, |_| {})
     }
 
+    /// The same, changed before it is signed.
     pub(crate) fn with(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let name = names[0].clone();
         let mut wanted = CertificateParams::new(names).unwrap();
         change(&mut wanted);
         let key = KeyPair::generate().unwrap();
         let certificate = wanted.self_signed(&key).unwrap();
         Self {
+            name,
             chain: pem("CERTIFICATE", certificate.der()),
             key: pem("PRIVATE KEY", &key.serialize_der()),
             der: certificate.der().to_vec(),
@@ -33,8 +41,8 @@ impl Given {
     }
 
     /// Writes it as a renewal does: beside, and then in the place of what was there.
-    pub(crate) fn write(&self, directory: &Path, name: &str) -> Certificate {
-        let at = |end: &str| directory.join(format!("{name}.{end}"));
+    pub(crate) fn write(&self, directory: &Path) -> Certificate {
+        let at = |end: &str| directory.join(format!("{}.{end}", self.name));
         for (end, text) in [("crt", &self.chain), ("key", &self.key)] {
             fs::write(at("new"), text).unwrap();
             fs::set_permissions(at("new"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -66,14 +74,4 @@ pub(crate) fn pem(kind: &str, der: &[u8]) -> String {
         }
     }
     format!("-----BEGIN {kind}-----\n{text}\n-----END {kind}-----\n")
-}
-
-pub(crate) fn table(certificates: &[(&str, &Certificate)]) -> Table {
-    let certificates = certificates.iter();
-    Table {
-        certificates: certificates
-            .map(|&(name, paths)| (name.to_owned(), paths.clone()))
-            .collect(),
-        ..Table::default()
-    }
 }
