@@ -104,6 +104,8 @@ pub(crate) async fn say(
 ) -> Option<Refusal> {
     let deploy = deploy?;
     let by = "a person".to_owned();
+    // Said again after a crash, it is the same word.
+    let call = CallId(format!("said-{}", sim.begun.elapsed().as_millis()));
     loop {
         let desk = desk(process);
         let decision = match word {
@@ -114,7 +116,10 @@ pub(crate) async fn say(
         };
         let said = async {
             match decision {
-                Some(decision) => desk.decide(deploy.clone(), decision, by.clone()).await,
+                Some(decision) => {
+                    let (call, deploy) = (call.clone(), deploy.clone());
+                    desk.decide(call, deploy, decision, by.clone()).await
+                }
                 None => desk.abort(deploy.clone(), by.clone()).await,
             }
         };
