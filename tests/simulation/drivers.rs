@@ -12,6 +12,7 @@ use cutover_agent::containers::{
 };
 use cutover_agent::forge::{DeliveryError, Forge, Message};
 use cutover_agent::journal::{Acceptance, Journal, JournalError, Record};
+use cutover_agent::letter::Letter;
 use cutover_agent::traffic::{Knock, Traffic, TrafficError};
 use cutover_plan::event::Event;
 use cutover_plan::id::{AppName, DeployId, Digest, ImageReference};
@@ -603,7 +604,7 @@ impl Record for Sim {
         at: Timestamp,
         event: &Event,
         source: &Source,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<Acceptance, JournalError> {
         self.write("write Accepted".to_owned(), || {
             self.journal
@@ -617,7 +618,7 @@ impl Record for Sim {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError> {
         let name = format!("write {}", cutover_agent::texts::told(event, None));
         self.write(name, || {
@@ -632,7 +633,7 @@ impl Record for Sim {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError> {
         let name = format!("write {}", cutover_agent::texts::told(event, None));
         self.write(name, || {
