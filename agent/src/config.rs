@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use cutover_plan::id::AppName;
 use cutover_plan::spec::reader::{self, Fault, Table, Value};
-use cutover_plan::spec::{self, AppSpec};
+use cutover_plan::spec::{self, AppSpec, NotifySpec};
 use cutover_wire::signature::Secret;
 
 use crate::docker::Docker;
 use crate::fingerprint;
 use crate::github::Credentials;
 use crate::github::Options as GithubOptions;
+use crate::notify;
 
 /// Where the configuration is, unless `--config` says otherwise.
 pub const DEFAULT: &str = "/etc/cutover/agent.toml";
@@ -48,7 +49,7 @@ pub struct Config {
     pub history: History,
     /// `[github]`: where and as whom deploys are reported.
     pub github: Option<GithubOptions>,
-    /// The apps.
+    /// The apps; the receivers of the host's own `[[notify]]` are among those of each.
     pub apps: BTreeMap<AppName, AppSpec>,
 }
 
@@ -81,6 +82,7 @@ struct Written {
     state: PathBuf,
     history: History,
     github: Option<GithubOptions>,
+    notify: Vec<NotifySpec>,
 }
 
 /// Reads the configuration, or tells every mistake in it, each as a line.
@@ -92,7 +94,9 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     let written =
         written.map_err(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let secrets = secrets(&written.secret_files, &mut mistakes);
-    let apps = apps(&written.apps, &mut mistakes);
+    let mut apps = apps(&written.apps, &mut mistakes);
+    tell_all(&mut apps, &written.notify);
+    check_receivers(&apps, &written.notify, &mut mistakes);
     check_claims(&apps, &mut mistakes);
     if let Some(github) = &written.github {
         check_credentials(&github.credentials, &mut mistakes);
@@ -158,6 +162,7 @@ fn written(root: &mut Table<'_>) -> Option<Written> {
         })
     });
     let github = root.optional("github", |v| v.table(github));
+    let notify = root.or_default("notify", Vec::new(), spec::read_notify);
     Some(Written {
         listen: listen?,
         secret_files: secret_files?,
@@ -170,6 +175,7 @@ fn written(root: &mut Table<'_>) -> Option<Written> {
         state: state?,
         history: history?,
         github: github?,
+        notify: notify?,
     })
 }
 
@@ -351,6 +357,37 @@ fn check_claims(apps: &BTreeMap<AppName, AppSpec>, mistakes: &mut Vec<String>) {
                     "apps/{app}.toml: {domain}{prefix} is already taken by apps/{other}.toml (hint: give one of them another domain or path_prefix)"
                 ));
             }
+        }
+    }
+}
+
+/// What the host tells its receivers, it tells them of every app. An app that
+/// names one of them itself says of which ends.
+fn tell_all(apps: &mut BTreeMap<AppName, AppSpec>, notify: &[NotifySpec]) {
+    for spec in apps.values_mut() {
+        let named: Vec<_> = spec.notify.iter().map(NotifySpec::name).collect();
+        let others = notify.iter().filter(|one| !named.contains(&one.name()));
+        spec.notify.extend(others.cloned());
+    }
+}
+
+fn check_receivers(
+    apps: &BTreeMap<AppName, AppSpec>,
+    notify: &[NotifySpec],
+    mistakes: &mut Vec<String>,
+) {
+    let all = apps.values().flat_map(|spec| &spec.notify).chain(notify);
+    let mut known: BTreeMap<String, &NotifySpec> = BTreeMap::new();
+    for receiver in all {
+        let first = *known.entry(receiver.name()).or_insert_with(|| {
+            mistakes.extend(notify::check(receiver));
+            receiver
+        });
+        if first.secret_file != receiver.secret_file {
+            mistakes.push(format!(
+                "[[notify]] of {} has two secret_files (hint: a receiver has one secret, whatever app tells it)",
+                receiver.url_file
+            ));
         }
     }
 }

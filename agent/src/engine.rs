@@ -54,7 +54,7 @@ pub use able::{ABILITIES, lacking};
 use deploying::reached;
 pub use lease::{Lease, Leases};
 use look::Look;
-pub(crate) use tell::url_of;
+pub(crate) use tell::shown_at;
 
 /// How often an idle engine compares the routes with the containers.
 const KEEP_EVERY: Duration = Duration::from_secs(2);

@@ -28,6 +28,7 @@ use crate::github::{Github, GithubError};
 use crate::inbox::{self, Door, Inbox, Limits, SocketError};
 use crate::journal::{Journal, JournalError};
 use crate::metrics::Metrics;
+use crate::notify::{self, Notifier};
 use crate::proxy::Proxy;
 use crate::reporter;
 use crate::watchdog::{Watchdog, tell};
@@ -79,6 +80,9 @@ pub enum HostFault {
     /// GitHub cannot be talked to as configured.
     #[error("[github] of agent.toml does not work")]
     Github(#[from] GithubError),
+    /// Receivers cannot be told as configured.
+    #[error("[[notify]] does not work")]
+    Notify(#[from] notify::ClientError),
     /// The journal does not work.
     #[error("the journal failed")]
     Journal(#[from] JournalError),
@@ -112,6 +116,8 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
     let (stop, shutdown) = watch::channel(false);
     let mut parts: JoinSet<Result<(), HostFault>> = JoinSet::new();
 
+    let receivers = config.apps.values().flat_map(|spec| &spec.notify);
+    let notifier = Notifier::new(receivers, Arc::clone(&clock))?;
     let leases = Leases::default();
     let mut desks = BTreeMap::new();
     for (app, spec) in config.apps {
@@ -137,6 +143,15 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
         let end = stopped(shutdown.clone());
         parts.spawn(async move { Ok(reporter::run(journal, github, clock, options, end).await?) });
     }
+    // Also where nobody is to be told any more: what is left is given up.
+    let noticing = reporter::run_notices(
+        journal.clone(),
+        notifier,
+        Arc::clone(&clock),
+        reporter::Options::default(),
+        stopped(shutdown.clone()),
+    );
+    parts.spawn(async move { Ok(noticing.await?) });
     parts.spawn(forget(
         journal.clone(),
         Arc::clone(&clock),

@@ -38,6 +38,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use crate::forge::Message;
+use crate::letter::Letter;
 
 pub use self::error::{Cause, JournalError};
 
@@ -77,7 +78,7 @@ pub trait Record: Send + Sync + 'static {
         at: Timestamp,
         event: &Event,
         source: &Source,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<Acceptance, JournalError>;
 
     /// Makes an event durable, with the app's releases after it and the
@@ -88,7 +89,7 @@ pub trait Record: Send + Sync + 'static {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError>;
 
     /// The same for an event that a call asked for: the call is durable with
@@ -100,7 +101,7 @@ pub trait Record: Send + Sync + 'static {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError>;
 }
 
@@ -141,13 +142,13 @@ pub struct Recorded {
 
 /// A message that is to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OutboxRow {
+pub struct OutboxRow<M = Message> {
     /// Its number; grows.
     pub id: u64,
     /// How often its delivery was begun.
     pub attempts: u32,
     /// The message.
-    pub message: Message,
+    pub message: M,
 }
 
 /// How the outbox stands.

@@ -1,5 +1,6 @@
 //! Delivers the outbox: takes the messages in order, has the forge bring each to
-//! where people see it, and comes again when that failed.
+//! where people see it, and comes again when that failed. `notices` does the same
+//! for the receivers of `[[notify]]`, apart from it: neither waits for the other.
 //!
 //! It says nothing of its own and never changes a message. One delivery is
 //! under way at a time; a message that cannot be delivered waits aside, with
@@ -9,15 +10,20 @@
 //! agent dies in the middle of one, the next attempt is at least the second,
 //! and the forge looks for what the first may have done.
 
+mod notices;
+
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use cutover_plan::id::DeployId;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::clock::Clock;
-use crate::forge::{DeliveryError, Forge, Message};
+use crate::forge::{DeliveryError, Forge};
 use crate::journal::{Journal, JournalError, OutboxRow};
+
+pub use notices::run as run_notices;
 
 /// How patiently it delivers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,8 +104,35 @@ async fn deliver(
     row: &OutboxRow,
 ) -> Result<(), JournalError> {
     let OutboxRow { id, message, .. } = row;
-    let attempt = journal.message_begun(*id)?;
-    let delivery = tokio::time::timeout(options.timeout, forge.deliver(message, attempt));
+    let envelope = Envelope {
+        id: *id,
+        to: "GitHub",
+        deploy: &message.deploy,
+        at: message.at,
+    };
+    let delivery = |attempt| forge.deliver(message, attempt);
+    attempt(journal, &envelope, clock, options, delivery).await
+}
+
+/// What is known of a message whatever it says.
+struct Envelope<'a> {
+    id: u64,
+    to: &'a str,
+    deploy: &'a DeployId,
+    at: Timestamp,
+}
+
+/// Makes one attempt, counted before, and writes down what became of it.
+async fn attempt<D: Future<Output = Result<(), DeliveryError>>>(
+    journal: &Journal,
+    envelope: &Envelope<'_>,
+    clock: &Clock,
+    options: &Options,
+    delivery: impl FnOnce(u32) -> D,
+) -> Result<(), JournalError> {
+    let Envelope { id, to, deploy, at } = *envelope;
+    let attempt = journal.message_begun(id)?;
+    let delivery = tokio::time::timeout(options.timeout, delivery(attempt));
     let delivered = delivery.await.unwrap_or_else(|_| {
         Err(DeliveryError::Later {
             reason: format!("no end after {} s", options.timeout.as_secs()),
@@ -109,25 +142,25 @@ async fn deliver(
     let now = clock();
     match delivered {
         Ok(()) => {
-            tracing::debug!(deploy = %message.deploy, attempt, "status delivered");
-            journal.message_delivered(*id, now)
+            tracing::debug!(%deploy, to, attempt, "message delivered");
+            journal.message_delivered(id, now)
         }
         Err(DeliveryError::Never(reason)) => {
-            tracing::error!(deploy = %message.deploy, attempt, %reason, "status given up");
-            journal.message_abandoned(*id, now, &reason)
+            tracing::error!(%deploy, to, attempt, %reason, "message given up");
+            journal.message_abandoned(id, now, &reason)
         }
-        Err(DeliveryError::Later { reason, .. }) if too_old(message, now, options) => {
-            tracing::error!(deploy = %message.deploy, attempt, %reason, "status given up: it is too old");
-            journal.message_abandoned(*id, now, &reason)
+        Err(DeliveryError::Later { reason, .. }) if too_old(at, now, options) => {
+            tracing::error!(%deploy, to, attempt, %reason, "message given up: it is too old");
+            journal.message_abandoned(id, now, &reason)
         }
         Err(DeliveryError::Later {
             reason,
             after_seconds,
         }) => {
             let asked = Duration::from_secs(after_seconds.unwrap_or(0));
-            let wait = wait(message, attempt, options).max(asked);
-            tracing::warn!(deploy = %message.deploy, attempt, %reason, ?wait, "status not delivered yet");
-            journal.message_postponed(*id, after(now, wait), &reason)
+            let wait = wait(deploy, attempt, options).max(asked);
+            tracing::warn!(%deploy, to, attempt, %reason, ?wait, "message not delivered yet");
+            journal.message_postponed(id, after(now, wait), &reason)
         }
     }
 }
@@ -135,11 +168,11 @@ async fn deliver(
 /// How long to wait after an attempt failed: doubled each time up to the
 /// longest, less up to a quarter. The deploy's id decides how much less, so
 /// that hosts which failed together do not come again together.
-fn wait(message: &Message, attempt: u32, options: &Options) -> Duration {
+fn wait(deploy: &DeployId, attempt: u32, options: &Options) -> Duration {
     let doublings = attempt.saturating_sub(1).min(31);
     let whole = options.first_wait.saturating_mul(1 << doublings);
     let whole = whole.min(options.longest_wait);
-    let seed = message.deploy.as_str().bytes().chain(attempt.to_le_bytes());
+    let seed = deploy.as_str().bytes().chain(attempt.to_le_bytes());
     // FNV-1a: any hash that is the same everywhere would do.
     let hash = seed.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
@@ -148,8 +181,8 @@ fn wait(message: &Message, attempt: u32, options: &Options) -> Duration {
     whole - whole / 4 * share / 256
 }
 
-fn too_old(message: &Message, now: Timestamp, options: &Options) -> bool {
-    let age = now.duration_since(message.at);
+fn too_old(at: Timestamp, now: Timestamp, options: &Options) -> bool {
+    let age = now.duration_since(at);
     age > SignedDuration::try_from(options.give_up_after).unwrap_or(SignedDuration::MAX)
 }
 

@@ -10,7 +10,7 @@ use cutover_plan::state::{DeployState, IllegalEvent, Phase};
 use cutover_wire::agent::{AppView, DeployView, ReleaseView, WaitView};
 
 use crate::containers::{Container, ContainerError, ContainerState};
-use crate::engine::url_of;
+use crate::engine::shown_at;
 use crate::journal::{DeployRecord, Journal, JournalError, Recorded};
 use crate::texts;
 
@@ -75,9 +75,8 @@ pub(crate) fn deploy(
         log: Vec::new(),
         accepted_at: record.accepted_at,
         ended_at: record.ended_at,
-        url: spec.and_then(|spec| spec.github.as_ref()?.url.clone().or_else(|| url_of(spec))),
+        url: spec.and_then(shown_at),
     };
-    view.url = view.url.or_else(|| spec.and_then(url_of));
     match fold(&history) {
         Ok(state) => fill(&mut view, &state),
         // Shown as it is: an unreadable history must not look like a good end.
@@ -98,28 +97,10 @@ fn fill(view: &mut DeployView, state: &DeployState) {
     }
     view.outcome = state.outcome();
     view.phase = texts::phase(state);
-    let told = state.failure.as_ref().or(match view.outcome {
-        Some(Outcome::Failed) => state.setbacks.last(),
-        _ => None,
-    });
-    if let Some(Failure {
-        reason, hint, log, ..
-    }) = told
-    {
-        view.reason = Some(match (&state.failure, state.setbacks.last()) {
-            (Some(_), Some(setback)) => format!("{reason}; and then: {}", setback.reason),
-            _ => reason.clone(),
-        });
-        view.hint = hint.clone();
-        view.log = log.clone();
-    }
-    if let Some(by) = &state.superseded_by {
-        let newer = format!("the newer deploy {by} took its place");
-        view.reason.get_or_insert(newer);
-    }
-    if let Some(by) = &state.aborted_by {
-        view.reason
-            .get_or_insert_with(|| format!("aborted by {by}"));
+    view.reason = reason(state);
+    if let Some(failure) = told(state) {
+        view.hint = failure.hint.clone();
+        view.log = failure.log.clone();
     }
     if let Phase::Back {
         users: Users::Stay, ..
@@ -127,6 +108,29 @@ fn fill(view: &mut DeployView, state: &DeployState) {
     {
         view.phase = "staying: there is no better release".to_owned();
     }
+}
+
+/// The failure that tells most about how the deploy went.
+fn told(state: &DeployState) -> Option<&Failure> {
+    state.failure.as_ref().or(match state.outcome() {
+        Some(Outcome::Failed) => state.setbacks.last(),
+        _ => None,
+    })
+}
+
+/// Why a deploy did not go as it was asked for, in a sentence.
+pub(crate) fn reason(state: &DeployState) -> Option<String> {
+    if let Some(Failure { reason, .. }) = told(state) {
+        return Some(match (&state.failure, state.setbacks.last()) {
+            (Some(_), Some(setback)) => format!("{reason}; and then: {}", setback.reason),
+            _ => reason.clone(),
+        });
+    }
+    if let Some(by) = &state.superseded_by {
+        return Some(format!("the newer deploy {by} took its place"));
+    }
+    let by = state.aborted_by.as_ref()?;
+    Some(format!("aborted by {by}"))
 }
 
 /// What serves the app's users, in a sentence.

@@ -4,6 +4,7 @@
 //! and gives either a whole spec or all mistakes at once. The spec is the only
 //! source of what a container may be given; a request brings nothing but a digest.
 
+mod notify;
 mod parse;
 mod people;
 mod quantity;
@@ -20,7 +21,8 @@ use crate::id::{AppName, Repository};
 use crate::step::HealthCheck;
 use crate::windows::Windows;
 
-pub use parse::parse;
+pub use notify::{NotifyKind, NotifySpec};
+pub use parse::{notify as read_notify, parse};
 pub use people::{
     ApprovalSpec, ApprovedBefore, HookSpec, HooksSpec, Newcomer, OnTimeout, SupersedeSpec,
 };
@@ -81,6 +83,8 @@ pub struct AppSpec {
     pub windows: Option<Windows>,
     /// `[github]`: where deploys are reported; absent, they are not.
     pub github: Option<GithubSpec>,
+    /// `[[notify]]`: who else is told how deploys end; default nobody.
+    pub notify: Vec<NotifySpec>,
 }
 
 /// When a container may get requests.

@@ -96,6 +96,7 @@ fn the_example_is_understood_with_and_without_its_defaults() {
     let uncomment = |line: &str| match line.strip_prefix("# ") {
         // The other way to sign in excludes the first.
         Some(rest) if rest.contains(" = ") && !rest.starts_with("app_") => rest.to_owned(),
+        Some(rest) if rest.starts_with("[[") => rest.to_owned(),
         _ => line.to_owned(),
     };
     let whole: Vec<_> = example.lines().map(uncomment).collect();
@@ -118,6 +119,9 @@ fn the_example_is_understood_with_and_without_its_defaults() {
         "proxy_socket",
         "docker",
         "state",
+        "[[notify]]",
+        "url_file",
+        "secret_file",
         "deploys",
         "age",
         "token_file",
@@ -214,4 +218,41 @@ fn what_only_the_start_would_find_is_found_here() {
         );
         check(&app, &[]);
     }
+}
+
+#[test]
+fn receivers_of_the_host_are_told_of_every_app_and_their_files_are_checked() {
+    let host = Host::new();
+    let slack = host.path("slack.url");
+    let slack = slack.display();
+    let notify = format!("[[notify]]\nkind = \"slack\"\nurl_file = \"{slack}\"\n");
+    host.write("agent.toml", &host.agent(&notify));
+    host.check(&["slack.url: cannot be read"]);
+    host.write("slack.url", "http://hooks.example.com/hunter2\n");
+    host.check(&["slack.url: begins with http://"]);
+    host.write("slack.url", "https://hooks.example.com/hunter2\n");
+    host.check(&[]);
+    let own = format!("{}{notify}on = [\"failed\"]\n", app("shop.example.com"));
+    host.write("apps/shop.toml", &own);
+    host.write("apps/blog.toml", &app("blog.example.com"));
+    let config = read(&host.path("agent.toml")).ok().unwrap();
+    let told = |app: &str| {
+        let spec = &config.apps[&AppName::parse(app).unwrap()];
+        let told = spec.notify.iter().map(|receiver| receiver.on.len());
+        told.collect::<Vec<_>>()
+    };
+    assert_eq!((told("shop"), told("blog")), (vec![1], vec![7]));
+    // One receiver has one secret.
+    let webhook = |secret: &str| {
+        let secret = host.path(secret);
+        format!(
+            "[[notify]]\nkind = \"webhook\"\nurl_file = \"{slack}\"\nsecret_file = \"{}\"\n",
+            secret.display()
+        )
+    };
+    host.write("other", &"o".repeat(32));
+    let text = format!("{}{}", app("shop.example.com"), webhook("secret"));
+    host.write("apps/shop.toml", &text);
+    host.write("agent.toml", &host.agent(&webhook("other")));
+    host.check(&["has two secret_files"]);
 }

@@ -1,30 +1,72 @@
-//! What GitHub is told of an event: the messages that go into the outbox in
+//! What GitHub and other receivers are told of an event: the messages that go into the outbox in
 //! the same transaction as the event, so that neither is without the other.
 
 use cutover_plan::event::{Event, FailureClass};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Kind;
-use cutover_plan::spec::AppSpec;
+use cutover_plan::spec::{AppSpec, NotifySpec};
 use cutover_plan::step::Step;
 use cutover_wire::table::ANY_HOST;
 use jiff::Timestamp;
 
 use super::Deploy;
 use crate::forge::{DeploymentState, Message};
-use crate::texts;
+use crate::letter::{Letter, Notice};
+use crate::{texts, view};
 
-/// The messages of an event that was just applied to the deploy. There is one
-/// for each change that a person waits for, and none for the rest: GitHub
-/// bounds the statuses of a deployment.
+/// The messages of an event that was just applied to the deploy.
 pub(super) fn messages(
     spec: &AppSpec,
     deploy: &Deploy,
     event: &Event,
     at: Timestamp,
-) -> Vec<Message> {
-    let Some(github) = &spec.github else {
-        return Vec::new();
+) -> Vec<Letter> {
+    let status = status_of(spec, deploy, event, at).map(Letter::from);
+    let notices = notices(spec, deploy, event, at);
+    status.into_iter().chain(notices).collect()
+}
+
+/// What the receivers of `[[notify]]` are told: the end of what somebody called for.
+fn notices(
+    spec: &AppSpec,
+    deploy: &Deploy,
+    event: &Event,
+    at: Timestamp,
+) -> impl Iterator<Item = Letter> {
+    let outcome = match event {
+        Event::Ended { outcome } if deploy.state.kind != Kind::Retire => Some(*outcome),
+        _ => None,
     };
+    let told = outcome.into_iter().flat_map(|outcome| {
+        let wants = move |receiver: &&NotifySpec| receiver.on.contains(&outcome);
+        let receivers = spec.notify.iter().filter(wants);
+        receivers.map(move |receiver| (receiver.name(), outcome))
+    });
+    told.map(move |(receiver, outcome)| {
+        let state = &deploy.state;
+        let image = state.plan.as_ref().map(|plan| &plan.release.image);
+        let said = texts::description(event, state).unwrap_or_else(|| outcome.to_string());
+        Letter::from(Notice {
+            receiver,
+            deploy: deploy.id.clone(),
+            app: state.app.clone(),
+            kind: state.kind,
+            outcome,
+            release: state.release(),
+            image: image.or(deploy.image.as_ref()).map(ToString::to_string),
+            reason: view::reason(state),
+            text: format!("{}: {said}", state.app),
+            url: shown_at(spec),
+            run_url: deploy.source.run_url.clone(),
+            at,
+        })
+    })
+}
+
+/// What GitHub is told. There is a status for each change that a person waits
+/// for, and none for the rest: GitHub bounds the statuses of a deployment.
+fn status_of(spec: &AppSpec, deploy: &Deploy, event: &Event, at: Timestamp) -> Option<Message> {
+    let github = spec.github.as_ref()?;
     let sha = match deploy.state.kind {
         Kind::Deploy => deploy.source.sha.clone(),
         // A rollback is shown at the commit that it goes back to, once that is known.
@@ -36,21 +78,18 @@ pub(super) fn messages(
             .as_ref()
             .and_then(|plan| plan.release.commit.clone()),
     };
-    let Some(sha) = sha else { return Vec::new() };
-    let Some((state, description)) = status(deploy, event) else {
-        return Vec::new();
-    };
-    vec![Message {
+    let (sha, (state, description)) = (sha?, status(deploy, event)?);
+    Some(Message {
         deploy: deploy.id.clone(),
         repository: github.repository.clone(),
         sha,
         environment: github.environment.clone(),
         state,
         description: texts::cut(&description, texts::MAX_DESCRIPTION),
-        environment_url: github.url.clone().or_else(|| url_of(spec)),
+        environment_url: shown_at(spec),
         log_url: deploy.source.run_url.clone(),
         at,
-    }]
+    })
 }
 
 fn status(deploy: &Deploy, event: &Event) -> Option<(DeploymentState, String)> {
@@ -94,8 +133,14 @@ fn status(deploy: &Deploy, event: &Event) -> Option<(DeploymentState, String)> {
     Some((told, description))
 }
 
+/// Where the app is seen: where its file says, else where its domains tell.
+pub(crate) fn shown_at(spec: &AppSpec) -> Option<String> {
+    let written = spec.github.as_ref().and_then(|github| github.url.clone());
+    written.or_else(|| url_of(spec))
+}
+
 /// Where the app is seen, as far as its domains tell.
-pub(crate) fn url_of(spec: &AppSpec) -> Option<String> {
+fn url_of(spec: &AppSpec) -> Option<String> {
     let domain = spec.domains.iter().find(|domain| *domain != ANY_HOST)?;
     let path = if spec.path_prefix == "/" {
         ""

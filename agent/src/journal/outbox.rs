@@ -1,30 +1,37 @@
 //! The outbox: messages that were written with the event they tell of, until
 //! they are delivered.
 //!
-//! Invariant: of one repository and environment, no message is due before the
-//! earlier ones are delivered or abandoned, or people would see an old status
-//! as the newest.
+//! Invariant: of one repository and environment, or of one receiver, no message
+//! is due before the earlier ones are delivered or abandoned, or people would
+//! see an old status as the newest.
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension as _, Row, params};
 
 use super::read::{decode, nanoseconds, signed, timestamp, unsigned};
 use super::{Journal, JournalError, OutboxCounts, OutboxRow};
+use crate::letter::Notice;
 
 /// The messages that nothing earlier holds back.
 const FIRST_OF_EACH: &str = "settled_at IS NULL AND NOT EXISTS (
     SELECT 1 FROM outbox AS earlier
-    WHERE earlier.repository = outbox.repository AND earlier.environment = outbox.environment
+    WHERE earlier.channel = outbox.channel AND earlier.repository = outbox.repository AND earlier.environment = outbox.environment
     AND earlier.settled_at IS NULL AND earlier.id < outbox.id)";
+
+/// The channel of what the forge is told.
+pub(super) const STATUS: &str = "status";
+/// The channel of what receivers are told.
+pub(super) const NOTICE: &str = "notice";
 
 /// The longest reason that is kept: a sentence, not a page of a gateway.
 const MAX_REASON: usize = 500;
 
 impl Journal {
-    /// The oldest message that is to be delivered now.
+    /// The oldest status that is to be delivered now.
     pub fn due_message(&self, now: Timestamp) -> Result<Option<OutboxRow>, JournalError> {
         let query = format!(
-            "SELECT id, attempts, message FROM outbox WHERE {FIRST_OF_EACH} AND not_before <= ? \
+            "SELECT id, attempts, message FROM outbox \
+             WHERE channel = '{STATUS}' AND {FIRST_OF_EACH} AND not_before <= ? \
              ORDER BY id LIMIT 1"
         );
         let three = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
@@ -44,9 +51,40 @@ impl Journal {
         found.map(understand).transpose()
     }
 
-    /// When the next message becomes due; a time that has passed means now.
+    /// The oldest notice for each receiver, with the time before which it is not
+    /// to be delivered.
+    pub fn first_notices(&self) -> Result<Vec<(Timestamp, OutboxRow<Notice>)>, JournalError> {
+        let query = format!(
+            "SELECT id, attempts, message, not_before FROM outbox \
+             WHERE channel = '{NOTICE}' AND {FIRST_OF_EACH} ORDER BY id"
+        );
+        let read = JournalError::read("the outbox");
+        let rows: Vec<(i64, u32, String, i64)> = {
+            let store = self.store();
+            let mut query = store.connection.prepare_cached(&query).map_err(&read)?;
+            let four = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+            query
+                .query_map([], four)
+                .and_then(Iterator::collect)
+                .map_err(&read)?
+        };
+        let understand = |(id, attempts, text, at): (i64, u32, String, i64)| {
+            let row = id.to_string();
+            let found = OutboxRow {
+                id: unsigned(id),
+                attempts,
+                message: decode("outbox", &row, &text)?,
+            };
+            Ok((timestamp("outbox", &row, at)?, found))
+        };
+        rows.into_iter().map(understand).collect()
+    }
+
+    /// When the next status becomes due; a time that has passed means now.
     pub fn next_message_at(&self) -> Result<Option<Timestamp>, JournalError> {
-        let query = format!("SELECT min(not_before) FROM outbox WHERE {FIRST_OF_EACH}");
+        let query = format!(
+            "SELECT min(not_before) FROM outbox WHERE channel = '{STATUS}' AND {FIRST_OF_EACH}"
+        );
         let found: Option<i64> = self
             .store()
             .connection

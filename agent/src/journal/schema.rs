@@ -13,7 +13,7 @@ use super::JournalError;
 const FORMAT: i64 = STEPS.len() as i64;
 
 /// Each brings a file from the format of its index to the next.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     r"
 CREATE TABLE deploys (
     deploy TEXT PRIMARY KEY,
@@ -84,6 +84,12 @@ WHEN (SELECT count(*) FROM deploys WHERE app = NEW.app AND ended_at IS NULL) >= 
 END;
 ALTER TABLE deploys ADD COLUMN called INTEGER NOT NULL DEFAULT 1 CHECK (called IN (0, 1));
 ",
+    // Not GitHub alone is told: of a notice, the repository is its receiver.
+    r"
+ALTER TABLE outbox ADD COLUMN channel TEXT NOT NULL DEFAULT 'status' CHECK (channel IN ('status', 'notice'));
+DROP INDEX undelivered;
+CREATE INDEX undelivered ON outbox (channel, repository, environment, id) WHERE settled_at IS NULL;
+",
 ];
 
 /// Refuses a file of a newer agent, and one that does not hold what was written.
@@ -137,4 +143,31 @@ pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
 
 fn format(connection: &Connection) -> rusqlite::Result<i64> {
     connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_agent_had_not_told_is_still_for_github() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        for step in &STEPS[..2] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection
+            .execute_batch(
+                "PRAGMA user_version = 2; PRAGMA foreign_keys = 0; \
+                 INSERT INTO outbox (deploy, repository, environment, message, not_before) \
+                 VALUES ('d', 'acme/shop', 'production', '{}', 0)",
+            )
+            .unwrap();
+        migrate(&mut connection).unwrap();
+        assert_eq!(format(&connection).unwrap(), FORMAT);
+        let channel = "SELECT channel FROM outbox";
+        let channel: String = connection.query_row(channel, [], |row| row.get(0)).unwrap();
+        assert_eq!(channel, "status");
+        let other = "UPDATE outbox SET channel = 'moon'";
+        connection.execute_batch(other).unwrap_err();
+    }
 }

@@ -9,9 +9,10 @@ use rusqlite::{OptionalExtension as _, Transaction, TransactionBehavior, params}
 use serde::Serialize;
 
 use super::error::is_disk_failure;
+use super::outbox::{NOTICE, STATUS};
 use super::read::{id_of, nanoseconds, unsigned};
 use super::{Acceptance, Journal, JournalError, Record, Store};
-use crate::forge::Message;
+use crate::letter::Letter;
 
 /// One runs, one waits, and one is about to take the place of that.
 const MOST_UNFINISHED: i64 = 3;
@@ -24,7 +25,7 @@ impl Record for Journal {
         at: Timestamp,
         event: &Event,
         source: &Source,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<Acceptance, JournalError> {
         let Event::Accepted { app, .. } = event else {
             return Err(JournalError::Misplaced(deploy.clone()));
@@ -73,7 +74,7 @@ impl Record for Journal {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError> {
         self.write_event(None, deploy, at, event, releases, messages)
     }
@@ -85,7 +86,7 @@ impl Record for Journal {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError> {
         self.write_event(Some(call), deploy, at, event, releases, messages)
     }
@@ -104,7 +105,7 @@ impl Journal {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError> {
         if matches!(event, Event::Accepted { .. }) {
             return Err(JournalError::Misplaced(deploy.clone()));
@@ -145,7 +146,7 @@ impl Journal {
 
     /// Tells followers of a seq, and the deliverer of new messages. Two writers
     /// may come here in the other order, so the numbers only grow.
-    fn wake(&self, seq: u64, messages: &[Message]) {
+    fn wake(&self, seq: u64, messages: &[Letter]) {
         let grow = |highest: &mut u64| {
             let grows = seq > *highest;
             *highest = seq.max(*highest);
@@ -208,7 +209,7 @@ fn insert_call(
 struct Rows<'a> {
     at: i64,
     event: String,
-    messages: Vec<(&'a Message, String)>,
+    letters: Vec<Row<'a>>,
 }
 
 impl<'a> Rows<'a> {
@@ -216,13 +217,13 @@ impl<'a> Rows<'a> {
         what: &'static str,
         at: Timestamp,
         event: &Event,
-        messages: &'a [Message],
+        letters: &'a [Letter],
     ) -> Result<Self, JournalError> {
-        let encode = |message: &'a Message| Ok((message, json(what, message)?));
+        let encode = |letter: &'a Letter| Row::new(what, letter);
         Ok(Self {
             at: nanoseconds(at),
             event: json(what, event)?,
-            messages: messages.iter().map(encode).collect::<Result<_, _>>()?,
+            letters: letters.iter().map(encode).collect::<Result<_, _>>()?,
         })
     }
 
@@ -231,21 +232,46 @@ impl<'a> Rows<'a> {
             .prepare_cached("INSERT INTO events (deploy, at, event) VALUES (?, ?, ?)")?
             .execute(params![deploy.as_str(), self.at, self.event])?;
         let seq = unsigned(transaction.last_insert_rowid());
-        for (message, text) in &self.messages {
+        for row in &self.letters {
             transaction
                 .prepare_cached(
-                    "INSERT INTO outbox (deploy, repository, environment, message, not_before) \
-                     VALUES (?, ?, ?, ?, ?)",
+                    "INSERT INTO outbox (deploy, channel, repository, environment, message, not_before) \
+                     VALUES (?, ?, ?, ?, ?, ?)",
                 )?
                 .execute(params![
                     deploy.as_str(),
-                    message.repository,
-                    message.environment,
-                    text,
+                    row.channel,
+                    row.lane.0,
+                    row.lane.1,
+                    row.text,
                     self.at
                 ])?;
         }
         Ok(seq)
+    }
+}
+
+/// A letter as it is stored. Those of one lane are delivered in order.
+struct Row<'a> {
+    channel: &'static str,
+    lane: (&'a str, &'a str),
+    text: String,
+}
+
+impl<'a> Row<'a> {
+    fn new(what: &'static str, letter: &'a Letter) -> Result<Self, JournalError> {
+        Ok(match letter {
+            Letter::Status(message) => Self {
+                channel: STATUS,
+                lane: (&message.repository, &message.environment),
+                text: json(what, message)?,
+            },
+            Letter::Notice(notice) => Self {
+                channel: NOTICE,
+                lane: (&notice.receiver, ""),
+                text: json(what, notice)?,
+            },
+        })
     }
 }
 

@@ -10,8 +10,9 @@ use cutover_wire::request::Source;
 use tokio::time::Instant;
 
 use super::*;
-use crate::forge::DeploymentState;
+use crate::forge::{DeploymentState, Message};
 use crate::journal::Record as _;
+use crate::letter::Letter;
 
 /// Begins at 1970 and runs with Tokio's.
 fn clock() -> Clock {
@@ -49,13 +50,14 @@ fn add(journal: &Journal, number: u8, messages: &[Message]) {
         by: None,
         window_override: None,
     };
+    let letters: Vec<_> = messages.iter().cloned().map(Letter::from).collect();
     let accepted = journal.accept(
         Some(deploy.as_str()),
         &deploy,
         Timestamp::UNIX_EPOCH,
         &event,
         &Source::default(),
-        messages,
+        &letters,
     );
     accepted.unwrap();
 }

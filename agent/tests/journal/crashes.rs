@@ -28,7 +28,7 @@ fn child_that_writes() {
     let start = journal.events(&id(1), 0, usize::MAX).unwrap().len();
     for number in start..100_000 {
         let event = aborted(&format!("{number} {}", "x".repeat(200)));
-        let told = [message(1, "production", &number.to_string())];
+        let told = [message(1, "production", &number.to_string()).into()];
         match journal.append(&id(1), at(2), &event, &Releases::default(), &told) {
             Ok(seq) => println!("\nacknowledged {number} {seq}"),
             Err(error) => {

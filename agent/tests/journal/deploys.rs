@@ -2,6 +2,7 @@
 
 use cutover_agent::forge::{DeploymentState, Message};
 use cutover_agent::journal::{Acceptance, Journal, Record as _};
+use cutover_agent::letter::Letter;
 use cutover_plan::event::Event;
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::outcome::Outcome;
@@ -55,6 +56,10 @@ pub(crate) fn message(deploy: u64, environment: &str, description: &str) -> Mess
     }
 }
 
+pub(crate) fn letters(messages: &[Message]) -> Vec<Letter> {
+    messages.iter().cloned().map(Letter::from).collect()
+}
+
 pub(crate) fn accept(
     journal: &Journal,
     number: u64,
@@ -67,6 +72,7 @@ pub(crate) fn accept(
         actor: Some("ada".to_owned()),
         ..Source::default()
     };
+    let letters = letters(messages);
     journal
         .accept(
             Some(&call),
@@ -74,7 +80,7 @@ pub(crate) fn accept(
             when,
             &accepted(name),
             &source,
-            messages,
+            &letters,
         )
         .unwrap()
 }
@@ -86,13 +92,14 @@ pub(crate) fn append(
     event: &Event,
     messages: &[Message],
 ) -> u64 {
+    let letters = letters(messages);
     journal
         .append(
             &id(number),
             at(second),
             event,
             &Releases::default(),
-            messages,
+            &letters,
         )
         .unwrap()
 }

@@ -5,5 +5,7 @@
 
 mod check;
 mod host;
+mod notify;
 mod plan;
+mod receiver;
 mod watchdog;

@@ -16,6 +16,7 @@ mod clients;
 mod container;
 mod forms;
 mod health;
+mod notify;
 mod people;
 mod run;
 mod strategy;
@@ -28,6 +29,8 @@ use super::reader::{self, Fault, Mistake, Table, Value};
 use super::{AppSpec, GithubSpec, HooksSpec, PreviewSpec, Strategy, render_duration};
 use crate::id::{AppName, Repository};
 use crate::step::HookPoint;
+
+pub use notify::notify;
 
 use bounds::{DRAIN, MINUTE, PROGRESS, REPLICAS, STANDBY, seconds};
 
@@ -72,6 +75,7 @@ fn app_spec(app: &str, root: &mut Table<'_>) -> Option<AppSpec> {
     let supersede = root.table("supersede", people::supersede);
     let windows = root.optional("windows", |v| v.table(windows::windows));
     let github = root.optional("github", |v| v.table(github));
+    let notify = root.or_default("notify", Vec::new(), notify::notify);
     let mut waits = vec![
         ("drain_deadline", drain_deadline),
         ("stop_grace", run.as_ref().map(|run| run.stop_grace)),
@@ -103,6 +107,7 @@ fn app_spec(app: &str, root: &mut Table<'_>) -> Option<AppSpec> {
         supersede: supersede?,
         windows: windows?,
         github: github?,
+        notify: notify?,
     })
 }
 

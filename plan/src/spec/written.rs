@@ -136,6 +136,9 @@ pub struct AppFile {
     pub windows: Option<people::Windows>,
     /// Where deploys are reported. Without the table they are not.
     pub github: Option<people::Github>,
+    /// Who else is told how deploys end. Those of the host's file are told, too.
+    #[schemars(extend("default" = []), length(max = 10))]
+    pub notify: Option<Vec<people::Notify>>,
 }
 
 /// The schema of an app's file, as JSON Schema of draft 7: that is what the

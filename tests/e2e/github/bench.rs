@@ -8,6 +8,7 @@ use cutover_agent::clock::Clock;
 use cutover_agent::forge::{DeploymentState, Message};
 use cutover_agent::github::{Credentials, Github, Options};
 use cutover_agent::journal::{Journal, Record as _};
+use cutover_agent::letter::Letter;
 use cutover_agent::reporter;
 use cutover_plan::event::Event;
 use cutover_plan::id::{AppName, DeployId};
@@ -94,13 +95,14 @@ impl Bench {
             by: None,
             window_override: None,
         };
+        let letters: Vec<_> = messages.iter().cloned().map(Letter::from).collect();
         let accepted = self.journal.accept(
             Some(deploy.as_str()),
             deploy,
             Timestamp::now(),
             &event,
             &Source::default(),
-            messages,
+            &letters,
         );
         accepted.unwrap();
     }

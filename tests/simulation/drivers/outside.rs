@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use cutover_agent::forge::{DeliveryError, Forge, Message};
 use cutover_agent::journal::{Acceptance, JournalError, Record};
+use cutover_agent::letter::Letter;
 use cutover_plan::event::Event;
 use cutover_plan::id::DeployId;
 use cutover_plan::release::Releases;
@@ -73,7 +74,7 @@ impl Record for Sim {
         at: Timestamp,
         event: &Event,
         source: &Source,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<Acceptance, JournalError> {
         self.write("write Accepted".to_owned(), || {
             self.journal
@@ -87,7 +88,7 @@ impl Record for Sim {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError> {
         let name = format!("write {}", cutover_agent::texts::told(event, None));
         self.write(name, || {
@@ -102,7 +103,7 @@ impl Record for Sim {
         at: Timestamp,
         event: &Event,
         releases: &Releases,
-        messages: &[Message],
+        messages: &[Letter],
     ) -> Result<u64, JournalError> {
         let name = format!("write {}", cutover_agent::texts::told(event, None));
         self.write(name, || {

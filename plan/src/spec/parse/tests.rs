@@ -1,5 +1,6 @@
 mod forms;
 mod health;
+mod notify;
 mod people;
 mod properties;
 mod rules;

@@ -1,4 +1,4 @@
-//! `[hooks]`, `[approval]`, `[supersede]`, `[windows]` and `[github]` as they are written.
+//! `[hooks]`, `[approval]`, `[supersede]`, `[windows]`, `[github]` and `[[notify]]` as they are written.
 
 use schemars::JsonSchema;
 
@@ -122,4 +122,54 @@ pub struct Github {
     /// What `View deployment` opens. By default the first domain.
     #[schemars(extend("examples" = ["https://shop.example.com"]), regex(pattern = "^https?://"), length(max = 2048))]
     pub url: Option<String>,
+}
+
+/// A receiver of messages about ends of deploys.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+pub struct Notify {
+    /// What it understands.
+    pub kind: NotifyKind,
+    /// A file with its address, which begins with `https://`. Who knows the
+    /// address may write there: it is a secret, and never logged.
+    #[schemars(extend("examples" = ["/etc/cutover/slack.url"]), regex(pattern = "^/"), length(max = 4096))]
+    pub url_file: String,
+    /// A file with the secret that signs the messages to a `webhook`, which needs it.
+    #[schemars(extend("examples" = ["/etc/cutover/webhook.secret"]), regex(pattern = "^/"), length(max = 4096))]
+    pub secret_file: Option<String>,
+    /// Which ends it is told of. By default all of them.
+    #[schemars(extend("default" = [
+        "promoted", "failed", "aborted", "superseded", "rolled_back", "no_verdict", "shadowed",
+    ]), extend("examples" = [["failed", "rolled_back"]]), length(min = 1, max = 7))]
+    pub on: Option<Vec<Ending>>,
+}
+
+/// What a receiver understands.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "kebab-case")]
+pub enum NotifyKind {
+    /// Signed JSON, as [Standard Webhooks](https://www.standardwebhooks.com) has it.
+    Webhook,
+    /// `{"text": …}`, as Slack and those that are like it take it.
+    Slack,
+}
+
+/// How a deploy ends.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum Ending {
+    /// The release serves and has proved itself.
+    Promoted,
+    /// It did not make it, and no user saw it, or no better one was there.
+    Failed,
+    /// A person stopped it.
+    Aborted,
+    /// A newer deploy took its place.
+    Superseded,
+    /// It had users, was bad, and the one before serves again.
+    RolledBack,
+    /// There was too little data for a judgement.
+    NoVerdict,
+    /// It was compared on copies of requests, as was wanted.
+    Shadowed,
 }

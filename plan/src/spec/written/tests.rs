@@ -124,7 +124,8 @@ fn spec(text: &str) -> AppSpec {
 /// The tables that have a heading of their own in a file, with their keys.
 fn each_key(mut check: impl FnMut(&str, &str, &Value)) {
     for (path, schema) in all_tables() {
-        if !path.starts_with("canary.rules") && !path.starts_with("limits.ulimits") {
+        let lists = ["canary.rules", "limits.ulimits", "notify"];
+        if !lists.iter().any(|list| path.starts_with(list)) {
             for (name, key) in schema["properties"].as_object().unwrap() {
                 check(path, name, key);
             }
