@@ -20,7 +20,7 @@ use cutover_tests::front::{self, Front};
 use cutover_tests::load::{Kind, Load, Outcome, Phase, Report, RunningLoad};
 use cutover_tests::process::{Process, Signal};
 use cutover_tests::request::get;
-use cutover_tests::target::Target;
+use cutover_tests::target::{Habits, Target};
 use cutover_tests::wait::eventually;
 use cutover_wire::table::{Pool, Route, Split, Table};
 
@@ -78,8 +78,8 @@ async fn measure(arguments: &Arguments, takeovers: usize) -> anyhow::Result<Vec<
     let folder = tempfile::tempdir()?;
     let folder = folder.path();
     let targets = [
-        Target::start(folder, NAMES[0], "v1-0", None).await?,
-        Target::start(folder, NAMES[1], "v2-0", None).await?,
+        Target::start(folder, NAMES[0], "v1-0", Habits::default()).await?,
+        Target::start(folder, NAMES[1], "v2-0", Habits::default()).await?,
     ];
     let addresses = [targets[0].entry().address, targets[1].entry().address];
     let switches = arguments.switches;

@@ -22,6 +22,17 @@ const PORTS: std::ops::Range<u16> = 20_000..30_000;
 /// Ports that may be taken by others before it is no coincidence any more.
 const TRIES: usize = 50;
 
+/// How it treats its connections.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// Closes those that are idle for so long, in milliseconds.
+    pub keep_alive_ms: Option<u64>,
+    /// Speaks HTTP/2 without being asked.
+    pub speaks_http2: bool,
+    /// Closes one without a word after so many answers.
+    pub leaves_after: Option<u64>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Target {
@@ -29,7 +40,7 @@ pub struct Target {
     address: SocketAddr,
     journal: PathBuf,
     version: String,
-    keep_alive_ms: Option<u64>,
+    habits: Habits,
     process: Option<Process>,
 }
 
@@ -43,8 +54,7 @@ fn next_port() -> u16 {
 }
 
 impl Target {
-    /// Starts one of the release `version`, with its journal in `folder`. With
-    /// `keep_alive_ms` it closes connections that are idle for so long.
+    /// Starts one of the release `version`, with its journal in `folder`.
     ///
     /// # Errors
     ///
@@ -53,14 +63,14 @@ impl Target {
         folder: &Path,
         version: &str,
         id: &str,
-        keep_alive_ms: Option<u64>,
+        habits: Habits,
     ) -> anyhow::Result<Self> {
         let mut target = Self {
             id: id.to_owned(),
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             journal: folder.join(format!("journal-{id}")),
             version: version.to_owned(),
-            keep_alive_ms,
+            habits,
             process: None,
         };
         for _ in 0..TRIES {
@@ -115,14 +125,19 @@ impl Target {
     async fn come_up(&mut self) -> anyhow::Result<bool> {
         let (ip, port) = (self.address.ip(), self.address.port());
         let (ip, port) = (ip.to_string(), port.to_string());
-        let keep_alive = self.keep_alive_ms.map(|millis| millis.to_string());
+        let text = |number: Option<u64>| number.map_or(String::new(), |number| number.to_string());
+        let keep_alive = text(self.habits.keep_alive_ms);
+        let leaves_after = text(self.habits.leaves_after);
+        let http2 = if self.habits.speaks_http2 { "1" } else { "" };
         let journal = self.journal.to_string_lossy();
         let environment = [
             ("ADDRESS", ip.as_str()),
             ("PORT", port.as_str()),
             ("VERSION", self.version.as_str()),
             ("JOURNAL", &journal),
-            ("KEEP_ALIVE_MS", keep_alive.as_deref().unwrap_or_default()),
+            ("KEEP_ALIVE_MS", &keep_alive),
+            ("LEAVES_AFTER", &leaves_after),
+            ("H2C", http2),
         ];
         let process = Process::start(&program("cutover-demo-app")?, [""; 0], &environment)?;
         let listens = eventually("a target listens", DEADLINE, async || {

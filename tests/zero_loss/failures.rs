@@ -81,8 +81,8 @@ pub(crate) async fn control_cut(stage: &mut Stage) -> anyhow::Result<()> {
     stage.answers(100).await
 }
 
-/// Targets that close a connection after a millisecond without a request, so
-/// that requests run into closes all the time.
+/// Targets that close their connections all the time, so that requests run into
+/// the closes.
 pub(crate) async fn closing(stage: &mut Stage) -> anyhow::Result<()> {
     stage.start_release(OTHER).await?;
     for serving in [OTHER, FIRST] {

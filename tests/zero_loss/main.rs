@@ -94,6 +94,15 @@ fn a_target_that_closes_its_connections_at_once_loses_nothing() {
 }
 
 #[test]
+fn a_target_of_http2_that_closes_its_connections_without_a_word_loses_nothing() {
+    let opening = Opening::new("closing target of HTTP/2")
+        .http2()
+        .leave_after_at_most(6)
+        .targets_fail();
+    check(&opening, failures::closing);
+}
+
+#[test]
 fn a_killed_target_loses_only_what_it_had() {
     let opening = Opening::new("target killed").targets(2).targets_fail();
     check(&opening, failures::killed);

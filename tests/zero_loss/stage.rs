@@ -9,9 +9,9 @@ use cutover_tests::chance::Chance;
 use cutover_tests::front::{self, Front};
 use cutover_tests::load::{Journal, Kind, Load, RunningLoad};
 use cutover_tests::process::Process;
-use cutover_tests::target::Target;
+use cutover_tests::target::{Habits, Target};
 use cutover_wire::proxy::Cut;
-use cutover_wire::table::{Ability, Pool, Route, Split, Table};
+use cutover_wire::table::{Ability, Pool, Protocol, Route, Split, Table};
 use tempfile::TempDir;
 
 use crate::verdict::{Declared, Found, Verdict, Window};
@@ -66,7 +66,8 @@ pub(crate) struct Opening {
     abilities: Vec<Ability>,
     option: Option<&'static str>,
     targets: usize,
-    keep_alive_ms: Option<u64>,
+    habits: Habits,
+    most_answers: Option<u64>,
     held_by_systemd: bool,
     is_sound: bool,
 }
@@ -79,7 +80,8 @@ impl Opening {
             abilities: Vec::new(),
             option: None,
             targets: 1,
-            keep_alive_ms: None,
+            habits: Habits::default(),
+            most_answers: None,
             held_by_systemd: false,
             is_sound: true,
         }
@@ -105,8 +107,30 @@ impl Opening {
 
     /// Targets close connections that are idle for so long.
     pub(crate) fn keep_alive_ms(mut self, millis: u64) -> Self {
-        self.keep_alive_ms = Some(millis);
+        self.habits.keep_alive_ms = Some(millis);
         self
+    }
+
+    /// Targets speak HTTP/2, which takes no WebSocket.
+    pub(crate) fn http2(mut self) -> Self {
+        self.habits.speaks_http2 = true;
+        self.needs(Ability::H2c)
+    }
+
+    /// Targets close connections without a word after so many answers at most.
+    pub(crate) fn leave_after_at_most(mut self, answers: u64) -> Self {
+        self.most_answers = Some(answers);
+        self
+    }
+
+    /// Whether such clients can be served: a target that leaves by count cannot tell
+    /// when the last of a large answer has gone.
+    fn takes(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::WebSocket => !self.habits.speaks_http2,
+            Kind::Upload => self.most_answers.is_none(),
+            _ => true,
+        }
     }
 
     /// Targets fail, so that some requests have to be tried again.
@@ -231,6 +255,9 @@ impl Stage {
             .idle_closes_fail()
             .leaves_streams();
         for (kind, count) in USERS {
+            if !self.opening.takes(kind) {
+                continue;
+            }
             if without.contains(&format!("{kind:?}")) {
                 self.found.without.push(kind);
             } else {
@@ -269,13 +296,21 @@ impl Stage {
         let mut entries = Vec::new();
         for _ in 0..self.opening.targets {
             let id = format!("{release}-{}", self.journals.len());
-            let keep_alive_ms = self.opening.keep_alive_ms;
-            let target = Target::start(self.folder.path(), release, &id, keep_alive_ms).await?;
+            let most = self.opening.most_answers;
+            let habits = Habits {
+                leaves_after: most.map(|most| self.chance.between(1, most)),
+                ..self.opening.habits
+            };
+            let target = Target::start(self.folder.path(), release, &id, habits).await?;
             entries.push(target.entry());
             self.journals.push(target.journal().to_owned());
             self.targets.push((release.to_owned(), target));
         }
-        Ok(Pool::of(entries))
+        let mut pool = Pool::of(entries);
+        if self.opening.habits.speaks_http2 {
+            pool.protocol = Protocol::H2c;
+        }
+        Ok(pool)
     }
 
     /// Changes the app's route.

@@ -44,6 +44,11 @@ pub struct Behaviour {
     pub journal_file: Option<PathBuf>,
     /// `KEEP_ALIVE_MS`: closes a connection that is idle for so long.
     pub keep_alive: Option<Duration>,
+    /// `H2C`: speaks HTTP/2 without being asked, and nothing else.
+    pub speaks_http2: bool,
+    /// `LEAVES_AFTER`: closes a connection a millisecond after so many answers on
+    /// it, without a word and whatever else is open there.
+    pub leaves_after: Option<usize>,
 }
 
 impl Behaviour {
@@ -102,6 +107,11 @@ impl Behaviour {
         };
         let journal = text("JOURNAL");
         let keep_alive = number("KEEP_ALIVE_MS")?;
+        let leaves_after = match text("LEAVES_AFTER").map(|value| (value.parse(), value)) {
+            None => None,
+            Some((Ok(count), _)) if count > 0 => Some(count),
+            Some((_, value)) => return Err(format!("LEAVES_AFTER={value} is not a count")),
+        };
         let megabytes = number("MEMORY_MB")?.unwrap_or(0.0);
         Ok(Self {
             version: text("VERSION").unwrap_or_else(|| "unnamed".to_owned()),
@@ -124,6 +134,8 @@ impl Behaviour {
                 .filter(|place| place.starts_with('/'))
                 .map(PathBuf::from),
             keep_alive: keep_alive.map(|millis| Duration::from_secs_f64(millis / 1000.0)),
+            speaks_http2: switch("H2C"),
+            leaves_after,
         })
     }
 }
@@ -148,6 +160,8 @@ mod tests {
         assert_eq!(behaviour.crash_after, None);
         assert_eq!(behaviour.journal_file, None);
         assert_eq!(behaviour.keep_alive, None);
+        assert_eq!(behaviour.leaves_after, None);
+        assert!(!behaviour.speaks_http2);
     }
 
     #[test]
@@ -167,6 +181,7 @@ mod tests {
             ("ADDRESS", "here"),
             ("CRASH_AFTER_S", "-1"),
             ("MEMORY_MB", "NaN"),
+            ("LEAVES_AFTER", "0"),
         ] {
             let error = of(&[(name, value)]).unwrap_err();
             assert!(error.contains(name), "{error}");

@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
@@ -140,24 +142,44 @@ async fn accept(app: Arc<App>) -> Result<Infallible, io::Error> {
 async fn serve(app: Arc<App>, connection: TcpStream) {
     // Delayed small answers would show up as the deploy tool's latency.
     let _ = connection.set_nodelay(true);
-    let use_of_it = Use::default();
+    let connection = TokioIo::new(connection);
+    let use_of_it = Arc::new(Use::default());
     let service = service_fn(|request| {
         let app = Arc::clone(&app);
-        let open = use_of_it.begin();
+        let (open, answer) = (use_of_it.begin(), OpenAnswer(Arc::clone(&use_of_it)));
         async move {
-            let answer = answer::answer(app, request).await;
+            let is_counted = app.behaviour.leaves_after.is_some();
+            let answered = answer::answer(app, request).await;
             drop(open);
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(match is_counted {
+                true => answered.map(|body| answer.until_the_end_of(body)),
+                false => answered,
+            })
         }
     });
-    let connection = hyper::server::conn::http1::Builder::new()
+    if app.behaviour.speaks_http2 {
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .serve_connection(connection, service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = use_of_it.leave(app.behaviour.leaves_after) => return,
+            () = app.asked_to_stop() => connection.as_mut().graceful_shutdown(),
+            () = use_of_it.idle(app.behaviour.keep_alive) => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+        return;
+    }
+    let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(connection), service)
+        .serve_connection(connection, service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     // A connection's end is its client's business; there is nobody to tell.
     tokio::select! {
         _ = connection.as_mut() => return,
+        () = use_of_it.leave(app.behaviour.leaves_after) => return,
         () = app.asked_to_stop() => connection.as_mut().graceful_shutdown(),
         () = use_of_it.idle(app.behaviour.keep_alive) => connection.as_mut().graceful_shutdown(),
     }
@@ -169,16 +191,30 @@ async fn serve(app: Arc<App>, connection: TcpStream) {
 struct Use {
     changed: Notify,
     open: AtomicBool,
+    /// How many answers have gone to their ends.
+    answers: AtomicUsize,
+    answered: Notify,
 }
 
 /// A request that is being answered.
-struct OpenRequest<'a>(&'a Use);
+struct OpenRequest(Arc<Use>);
 
 impl Use {
-    fn begin(&self) -> OpenRequest<'_> {
+    fn begin(self: &Arc<Self>) -> OpenRequest {
         self.open.store(true, Ordering::Relaxed);
         self.changed.notify_one();
-        OpenRequest(self)
+        OpenRequest(Arc::clone(self))
+    }
+
+    /// Resolves a millisecond after so many answers.
+    async fn leave(&self, after: Option<usize>) {
+        let Some(after) = after else {
+            return std::future::pending().await;
+        };
+        while self.answers.load(Ordering::Relaxed) < after {
+            self.answered.notified().await;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 
     /// Resolves when no request was open for so long.
@@ -198,7 +234,27 @@ impl Use {
     }
 }
 
-impl Drop for OpenRequest<'_> {
+/// An answer of which something may be left to send.
+struct OpenAnswer(Arc<Use>);
+
+impl OpenAnswer {
+    fn until_the_end_of(self, body: answer::Body) -> answer::Body {
+        let held = move |frame| {
+            let _ = &self;
+            frame
+        };
+        body.map_frame(held).boxed_unsync()
+    }
+}
+
+impl Drop for OpenAnswer {
+    fn drop(&mut self) {
+        self.0.answers.fetch_add(1, Ordering::Relaxed);
+        self.0.answered.notify_one();
+    }
+}
+
+impl Drop for OpenRequest {
     fn drop(&mut self) {
         self.0.open.store(false, Ordering::Relaxed);
         self.0.changed.notify_one();
