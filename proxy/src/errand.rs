@@ -80,7 +80,7 @@ impl Errand {
         }
         let mut fresh = self.websocket != WebSocket::No;
         let mut repeated = false;
-        let mut lost = false;
+        let (mut lost, mut moved) = (false, false);
         let mut failed = Vec::new();
         loop {
             let care = match (self.idempotent, request.body().is_kept()) {
@@ -132,12 +132,7 @@ impl Errand {
                 // counts as a repeat by itself.
                 ExchangeError::Unsent => {
                     ticket.hold().target().unreachable(self.worker.now());
-                    failed.push(number);
                     bound_anew = true;
-                    match Box::pin(self.rebind(ticket, &mut request, &failed)).await {
-                        Ok(bound) => ticket = bound,
-                        Err(answer) => return Ok(answer),
-                    }
                     true
                 }
                 ExchangeError::Refused if kept && !repeated => {
@@ -146,12 +141,16 @@ impl Errand {
                 }
                 ExchangeError::Silent(_) => {
                     self.worker.surprised(number);
-                    if !(self.idempotent && kept) || repeated {
+                    if !(self.idempotent && kept) || moved {
                         return self.give_up(ticket, &error);
                     }
+                    // The end of a used connection says little of the target: it may have
+                    // been idle for too long. That of a new one does.
+                    moved = repeated || !reused;
+                    bound_anew = moved;
                     repeated = true;
                     lost = true;
-                    self.worker.may_repeat(&self.route.app)
+                    moved || self.worker.may_repeat(&self.route.app)
                 }
                 _ => return self.give_up(ticket, &error),
             };
@@ -159,7 +158,13 @@ impl Errand {
                 let text = "the target closed the connection";
                 return Ok(self.fail(ticket, StatusCode::BAD_GATEWAY, text));
             }
-            if !bound_anew {
+            if bound_anew {
+                failed.push(number);
+                match Box::pin(self.rebind(ticket, &mut request, &failed)).await {
+                    Ok(bound) => ticket = bound,
+                    Err(answer) => return Ok(answer),
+                }
+            } else {
                 ticket.retried();
             }
             self.worker.count(Event::Retried);

@@ -52,25 +52,14 @@ pub(crate) enum ExchangeError {
     Unsent,
     /// The target said that it did not look at the request.
     Refused,
-    /// A connection that other requests had used, too, ended before any byte of an answer.
+    /// The connection ended before any byte of an answer.
     Silent(AnswerError),
-    /// One that nobody else had used did, or one ended within the head of an answer, or
-    /// the answer is no HTTP.
+    /// The connection ended within the head of an answer, or the answer is no HTTP.
     Broken(AnswerError),
     /// The deadline passed.
     Late,
     /// The request cannot be said in the target's protocol.
     Form(http::Error),
-}
-
-impl ExchangeError {
-    /// The same, where nobody else had used the connection.
-    fn alone(self) -> Self {
-        match self {
-            Self::Silent(error) => Self::Broken(error),
-            other => other,
-        }
-    }
 }
 
 /// A connection to a target, or a place on one.
@@ -103,21 +92,12 @@ impl Upstream {
     ) -> Result<Response<AnswerStream>, ExchangeError> {
         match self {
             Self::Own(mut own) => {
-                let told = own.exchange(request, client).await;
-                match told {
-                    Ok(answer) => Ok(answer.map(|()| AnswerStream::Own(own))),
-                    Err(error) if own.reused => Err(error),
-                    Err(error) => Err(error.alone()),
-                }
+                let answer = own.exchange(request, client).await?;
+                Ok(answer.map(|()| AnswerStream::Own(own)))
             }
             Self::Shared(mut shared) => {
-                let told = shared.exchange(request, trailers, client).await;
-                match told {
-                    Ok(answer) => Ok(answer.map(|body| AnswerStream::Shared(body, shared))),
-                    // Others may have come beside it meanwhile.
-                    Err(error) if shared.is_reused() => Err(error),
-                    Err(error) => Err(error.alone()),
-                }
+                let answer = shared.exchange(request, trailers, client).await?;
+                Ok(answer.map(|body| AnswerStream::Shared(body, shared)))
             }
         }
     }
@@ -217,8 +197,8 @@ pub(crate) enum Care {
     /// It must not be sent twice, so the connection is looked at first, and is
     /// used only well within the time that the target keeps it.
     Once,
-    /// It was lost with a connection that others used and is sent for the last time:
-    /// on a connection that is new and its own.
+    /// It was lost with a connection and is sent for the last time: on one that is new
+    /// and its own.
     Again,
 }
 

@@ -106,6 +106,40 @@ fn a_post_on_a_reused_connection_that_dies_is_not_sent_again() {
 }
 
 #[test]
+fn a_request_that_a_target_takes_and_dies_with_is_sent_once_more_if_that_does_no_harm() {
+    let proxy = Proxy::start(&["--workers", "1"]);
+    let backend = Backend::raw(|number, mut client| {
+        while client.read().is_ok() && number > 0 {
+            client.send(&ok("alive"));
+        }
+    });
+    let addresses = [backend.address];
+    proxy.apply(shop("v1", &[("v1", &addresses)]));
+    let mut client = proxy.client();
+    assert_eq!(client.get("/").unwrap().text(), "alive");
+    let told = proxy.statistics("v1");
+    assert_eq!((told.succeeded, told.retries, told.failed), (1, 1, 0));
+
+    let backend = Backend::raw(|_, mut client| {
+        let _ = client.read();
+    });
+    let addresses = [backend.address];
+    proxy.apply(shop("v2", &[("v2", &addresses)]));
+    assert_eq!(client.post("/", "order").unwrap().status(), 502);
+    assert_eq!(backend.connections(), 1);
+    assert_eq!(client.get("/").unwrap().status(), 502);
+    assert_eq!(backend.connections(), 3);
+
+    // With another target beside it, nobody who may be sent there is lost.
+    let alive = Backend::named("alive");
+    let addresses = [backend.address, alive.address];
+    proxy.apply(shop("v3", &[("v3", &addresses)]));
+    for _ in 0..10 {
+        assert_eq!(proxy.client().get("/").unwrap().text(), "alive");
+    }
+}
+
+#[test]
 fn a_put_is_sent_once_more_with_its_whole_body_or_not_at_all() {
     // Short bodies are kept; a long one of unknown length is gone.
     let long = format!("5000\r\n{}\r\n0\r\n\r\n", "x".repeat(0x5000));
