@@ -13,10 +13,10 @@
 //!
 //! A silent tunnel holds no buffer.
 
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -190,6 +190,8 @@ impl Way {
 #[derive(Debug)]
 struct Parting {
     until: u64,
+    /// Nothing is owed, as of the last look at all sockets.
+    looked: bool,
     /// The close frame is on its way.
     said: bool,
 }
@@ -215,7 +217,11 @@ impl Ways {
     ) -> Poll<io::Result<()>> {
         if self.parting.is_none() && client.is_cut() {
             let until = client.now().saturating_add(PARTING_MS);
-            self.parting = Some(Parting { until, said: false });
+            self.parting = Some(Parting {
+                until,
+                looked: false,
+                said: false,
+            });
         }
         let Some(parting) = &mut self.parting else {
             let up = self.up.carry(cx, socket, target, client)?;
@@ -239,6 +245,15 @@ impl Ways {
             let waits = self.owing && client.now().saturating_add(ANSWER_MS) < parting.until;
             let clear = self.down.rest.is_empty() && self.down.frames.at_boundary();
             if waits || !clear || self.down.ended {
+                parting.looked = false;
+                return Poll::Pending;
+            }
+            if !parting.looked {
+                // What the client said is known only from when the worker last asked the
+                // kernel about all sockets; it does once more before this comes back.
+                parting.looked = true;
+                let mut turn = pin!(tokio::task::yield_now());
+                let _ = turn.as_mut().poll(cx);
                 return Poll::Pending;
             }
             parting.said = true;

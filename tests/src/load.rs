@@ -26,6 +26,7 @@ mod record;
 mod summary;
 mod user;
 
+pub use http2::MOST_AT_ONCE;
 pub use record::{Kind, Outcome, Phase, Record, Report};
 pub use summary::{Journal, Summary};
 

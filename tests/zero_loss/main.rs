@@ -12,6 +12,7 @@
 #![cfg(test)]
 
 mod failures;
+mod kill;
 mod stage;
 mod switches;
 mod upgrades;

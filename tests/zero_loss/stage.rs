@@ -14,7 +14,8 @@ use cutover_wire::proxy::Cut;
 use cutover_wire::table::{Ability, Pool, Protocol, Route, Split, Table};
 use tempfile::TempDir;
 
-use crate::verdict::{Declared, Found, Verdict, Window};
+use crate::kill::Kill;
+use crate::verdict::{Declared, Found, Verdict};
 
 /// The app of every scenario.
 pub(crate) const APP: &str = "shop";
@@ -357,7 +358,7 @@ impl Stage {
     }
 
     /// Kills one target while it serves. What it had then is not counted as
-    /// lost, but told.
+    /// lost, but told; see [`Kill`].
     pub(crate) async fn kill_one(&mut self, number: usize) -> anyhow::Result<()> {
         let load = self.load.as_ref().context("there is a load")?;
         let from = load.elapsed();
@@ -365,7 +366,10 @@ impl Stage {
         let (_, target) = &mut self.targets[number % count];
         target.kill().await?;
         let to = load.elapsed();
-        self.found.kills.push(Window { from, to });
+        let mut journals = self.journals.iter();
+        let journal = journals.position(|path| path == target.journal());
+        let journal = journal.context("it has a journal")?;
+        self.found.kills.push(Kill { from, to, journal });
         Ok(())
     }
 

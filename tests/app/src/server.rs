@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
@@ -146,11 +146,15 @@ async fn serve(app: Arc<App>, connection: TcpStream) {
     let use_of_it = Arc::new(Use::default());
     let service = service_fn(|request| {
         let app = Arc::clone(&app);
-        let open = use_of_it.begin();
+        let (open, answer) = (use_of_it.begin(), OpenAnswer(Arc::clone(&use_of_it)));
         async move {
-            let answer = answer::answer(app, request).await;
-            // It is open until the last of its body was taken.
-            Ok::<_, Infallible>(answer.map(|body| open.until_the_end_of(body)))
+            let is_counted = app.behaviour.leaves_after.is_some();
+            let answered = answer::answer(app, request).await;
+            drop(open);
+            Ok::<_, Infallible>(match is_counted {
+                true => answered.map(|body| answer.until_the_end_of(body)),
+                false => answered,
+            })
         }
     });
     if app.behaviour.speaks_http2 {
@@ -182,12 +186,14 @@ async fn serve(app: Arc<App>, connection: TcpStream) {
     let _ = connection.await;
 }
 
-/// What a connection was used for.
+/// When a connection was used last.
 #[derive(Default)]
 struct Use {
     changed: Notify,
-    open: AtomicUsize,
-    answered: AtomicUsize,
+    open: AtomicBool,
+    /// How many answers have gone to their ends.
+    answers: AtomicUsize,
+    answered: Notify,
 }
 
 /// A request that is being answered.
@@ -195,26 +201,9 @@ struct OpenRequest(Arc<Use>);
 
 impl Use {
     fn begin(self: &Arc<Self>) -> OpenRequest {
-        self.open.fetch_add(1, Ordering::Relaxed);
-        self.changed.notify_waiters();
+        self.open.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
         OpenRequest(Arc::clone(self))
-    }
-
-    /// Resolves when no request was open for so long.
-    async fn idle(&self, keep_alive: Option<Duration>) {
-        let Some(keep_alive) = keep_alive else {
-            return std::future::pending().await;
-        };
-        loop {
-            let changed = self.changed.notified();
-            // One that was never used has its first request on the way.
-            let is_new = self.answered.load(Ordering::Relaxed) == 0;
-            if is_new || self.open.load(Ordering::Relaxed) > 0 {
-                changed.await;
-            } else if timeout(keep_alive, changed).await.is_err() {
-                return;
-            }
-        }
     }
 
     /// Resolves a millisecond after so many answers.
@@ -222,18 +211,33 @@ impl Use {
         let Some(after) = after else {
             return std::future::pending().await;
         };
-        loop {
-            let changed = self.changed.notified();
-            if self.answered.load(Ordering::Relaxed) >= after {
-                break;
-            }
-            changed.await;
+        while self.answers.load(Ordering::Relaxed) < after {
+            self.answered.notified().await;
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+
+    /// Resolves when no request was open for so long.
+    async fn idle(&self, keep_alive: Option<Duration>) {
+        let Some(keep_alive) = keep_alive else {
+            return std::future::pending().await;
+        };
+        // One that was never used has its first request on the way.
+        self.changed.notified().await;
+        loop {
+            if self.open.load(Ordering::Relaxed) {
+                self.changed.notified().await;
+            } else if timeout(keep_alive, self.changed.notified()).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
-impl OpenRequest {
+/// An answer of which something may be left to send.
+struct OpenAnswer(Arc<Use>);
+
+impl OpenAnswer {
     fn until_the_end_of(self, body: answer::Body) -> answer::Body {
         let held = move |frame| {
             let _ = &self;
@@ -243,11 +247,17 @@ impl OpenRequest {
     }
 }
 
+impl Drop for OpenAnswer {
+    fn drop(&mut self) {
+        self.0.answers.fetch_add(1, Ordering::Relaxed);
+        self.0.answered.notify_one();
+    }
+}
+
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.answered.fetch_add(1, Ordering::Relaxed);
-        self.0.changed.notify_waiters();
+        self.0.open.store(false, Ordering::Relaxed);
+        self.0.changed.notify_one();
     }
 }
 

@@ -8,7 +8,6 @@ use http::{HeaderMap, Request, Response, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::SendRequest;
-use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -103,13 +102,15 @@ pub(super) async fn body(body: Incoming, deadline: Instant) -> Result<Bytes, Fai
     Ok(whole.to_bytes())
 }
 
-/// The stream behind an answer that switched protocols.
+/// The stream behind an answer that switched protocols, and what came early on it.
 pub(super) async fn upgrade(
     response: Response<Incoming>,
     deadline: Instant,
-) -> Result<TokioIo<Upgraded>, Failure> {
+) -> Result<(TcpStream, Bytes), Failure> {
     let upgraded = within(deadline, Phase::Connect, hyper::upgrade::on(response)).await?;
-    Ok(TokioIo::new(upgraded))
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>();
+    let parts = parts.map_err(|_| Failure::new(Phase::Connect, "not a stream of ours"))?;
+    Ok((parts.io.into_inner(), parts.read_buf))
 }
 
 /// Whether the server said that it will close the connection.

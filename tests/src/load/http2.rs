@@ -21,7 +21,7 @@ use super::record::{Kind, Phase, Record};
 use super::user::{self, User};
 
 /// Streams at once, as many as a page with a few pictures has.
-const MOST_AT_ONCE: u64 = 4;
+pub const MOST_AT_ONCE: u64 = 4;
 
 /// New connections that one request may need; a server that turns away all of
 /// them serves nobody.

@@ -39,8 +39,9 @@ pub enum Phase {
     Body,
     /// The answer was whole, and not the answer to this request.
     Content,
-    /// The server said good-bye while a message of a WebSocket was on its way
-    /// to it, after which the protocol allows no answer.
+    /// The server said good-bye in place of the echo of a WebSocket's message. None was
+    /// there when the message was sent; if it was on its way to the server then, the
+    /// protocol allows no answer.
     Crossed,
 }
 

@@ -1,7 +1,7 @@
 //! One user: asks, waits, asks again, and never asks twice for the same.
 
+use std::io::Cursor;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -10,10 +10,11 @@ use cutover_demo_app::{APP_VERSION, LOAD_ID};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::time::{Instant, timeout};
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncReadExt, BufReader, Chain, Join};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::time::Instant;
 
 use super::client::{self, Connection, Failure, within};
 use super::record::{Kind, Outcome, Phase, Record};
@@ -39,7 +40,7 @@ pub(super) struct User {
 }
 
 struct Socket {
-    stream: BufReader<TokioIo<Upgraded>>,
+    stream: BufReader<Join<Chain<Cursor<Bytes>, OwnedReadHalf>, OwnedWriteHalf>>,
     /// The server asked to be left.
     leaving: bool,
 }
@@ -287,10 +288,8 @@ impl User {
         }
         self.remember(response.headers());
         self.opened = Some(Instant::now());
-        Ok(Socket {
-            stream: BufReader::new(client::upgrade(response, deadline).await?),
-            leaving: false,
-        })
+        let (stream, early) = client::upgrade(response, deadline).await?;
+        Ok(Socket::new(stream, early))
     }
 
     pub(super) fn request(
@@ -396,16 +395,31 @@ fn is_good_bye(close: &Frame) -> bool {
 }
 
 impl Socket {
+    fn new(stream: TcpStream, early: Bytes) -> Self {
+        let (reader, writer) = stream.into_split();
+        let reader = AsyncReadExt::chain(Cursor::new(early), reader);
+        Self {
+            stream: BufReader::new(tokio::io::join(reader, writer)),
+            leaving: false,
+        }
+    }
+
+    /// Whether there is something to read. The kernel is asked: on the loopback,
+    /// what the server has sent is there at once.
+    fn has_news(&self) -> bool {
+        let writer: &TcpStream = self.stream.get_ref().writer().as_ref();
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let told = rustix::net::recv(writer, &mut [0_u8; 1][..], flags);
+        !self.stream.buffer().is_empty() || told != Err(rustix::io::Errno::AGAIN)
+    }
+
     /// Whether the server has said good-bye since the last echo; its close is
     /// answered then. Every message has its echo here, so nothing is lost by it.
     async fn is_left(&mut self, deadline: Instant) -> Result<bool, Failure> {
         loop {
-            // Looks and does not wait: the start of a frame means the whole soon.
-            let look = timeout(Duration::ZERO, self.stream.fill_buf()).await;
-            match look {
-                Err(_) => return Ok(false),
-                Ok(Err(error)) => return Err(Failure::from(Phase::Head, &error)),
-                Ok(Ok(_)) => {}
+            // The start of a frame means the whole soon.
+            if !self.has_news() {
+                return Ok(false);
             }
             let frame = self.frame(deadline).await?;
             match frame.kind {
@@ -445,7 +459,7 @@ impl Socket {
                 }
                 websocket::Kind::Pong => {}
                 websocket::Kind::Close if is_good_bye(&frame) => {
-                    let reason = "a good-bye crossed the message";
+                    let reason = "a good-bye in place of the echo";
                     return Err(Failure::new(Phase::Crossed, reason));
                 }
                 websocket::Kind::Close => {
@@ -498,9 +512,10 @@ fn header_value(text: &str) -> Result<HeaderValue, Failure> {
 #[cfg(test)]
 mod tests {
     use std::fmt::Write as _;
+    use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::load::Report;
@@ -584,13 +599,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_good_bye_that_crosses_a_message_is_told_apart() {
+    async fn a_good_bye_in_place_of_an_echo_is_told_apart() {
         let serve = async |connection, head: String| {
             talk(connection, &head, Frame::close(1001), true).await;
         };
         let report = check(Kind::WebSocket, serve).await;
         let crossed = report.failed().filter(|record| record.is_crossed());
         assert_eq!((report.failed().count(), crossed.count()), (2, 2));
+    }
+
+    #[tokio::test]
+    async fn a_good_bye_is_seen_as_soon_as_it_was_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (client, (mut server, _)) = (client.unwrap(), server.unwrap());
+        let mut socket = Socket::new(client, Bytes::new());
+        let deadline = client::deadline(Duration::from_secs(10));
+        assert!(!socket.is_left(deadline).await.unwrap());
+        let good_bye = Frame::close(1012);
+        websocket::write(&mut server, &good_bye, None)
+            .await
+            .unwrap();
+        assert!(socket.is_left(deadline).await.unwrap());
     }
 
     #[tokio::test]
