@@ -174,6 +174,7 @@ impl Traffic for Proxy {
             deadline_ms: millis(deadline),
             // A release that stands by keeps its streams and tunnels.
             cut: None,
+            of_successor: false,
         };
         match self.ask(request, deadline.saturating_add(ANSWER)).await? {
             Reply::Drained(drained) => Ok(drained),
