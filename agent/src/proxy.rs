@@ -174,6 +174,7 @@ impl Traffic for Proxy {
             targets: targets.to_vec(),
             deadline_ms: millis(deadline),
             cut,
+            of_successor: false,
         };
         match self.ask(request, deadline.saturating_add(ANSWER)).await? {
             Reply::Drained(drained) => Ok(drained),

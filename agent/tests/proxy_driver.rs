@@ -131,6 +131,7 @@ async fn each_question_gets_its_answer() {
         targets: targets.to_vec(),
         deadline_ms: 1500,
         cut: None,
+        of_successor: false,
     };
     assert_eq!(fake.call(), expected);
 

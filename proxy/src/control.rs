@@ -21,7 +21,7 @@ use crate::abilities::abilities;
 use crate::frame::{self, TalkError};
 use crate::peer::Allowed;
 use crate::store::chain;
-use crate::switchboard::{Applied, Switchboard, Unfenced};
+use crate::switchboard::{Applied, Drain, Switchboard, Unfenced};
 use crate::takeover::{Offer, SecondName};
 
 /// Connections at once: one agent with a drain for each of its apps, and a person.
@@ -208,9 +208,16 @@ impl Control {
                 targets,
                 deadline_ms,
                 cut,
+                of_successor,
             } => {
-                let deadline = Duration::from_millis(deadline_ms);
-                match board.drain(&app, &targets, deadline, cut).await {
+                let drain = Drain {
+                    app,
+                    targets,
+                    deadline: Duration::from_millis(deadline_ms),
+                    cut,
+                    of_successor,
+                };
+                match board.drain(drain).await {
                     Ok(drained) => Reply::Drained(drained),
                     Err(refusal) => Reply::Refused(refusal),
                 }

@@ -79,8 +79,7 @@ impl Errand {
             ticket.leave_uncounted();
         }
         let mut fresh = self.websocket != WebSocket::No;
-        let mut repeated = false;
-        let (mut lost, mut moved) = (false, false);
+        let (mut refused, mut lost) = (false, false);
         let mut failed = Vec::new();
         loop {
             let care = match (self.idempotent, request.body().is_kept()) {
@@ -131,26 +130,30 @@ impl Errand {
                 // It was taken and closed at once: as good as refused. To be bound anew
                 // counts as a repeat by itself.
                 ExchangeError::Unsent => {
-                    ticket.hold().target().unreachable(self.worker.now());
+                    if !reused {
+                        ticket.hold().target().unreachable(self.worker.now());
+                    }
                     bound_anew = true;
                     true
                 }
-                ExchangeError::Refused if kept && !repeated => {
-                    repeated = true;
-                    self.worker.may_repeat(&self.route.app)
+                // Who goes says so on its connections; who refuses on a new one, too, is
+                // passed over. It looked at nothing, so this is no second time.
+                ExchangeError::Refused if kept => {
+                    bound_anew = !reused || refused;
+                    refused = true;
+                    bound_anew || self.worker.may_repeat(&self.route.app)
                 }
+                // It may be the request that ends a target, so two have it at most.
                 ExchangeError::Silent(_) => {
                     self.worker.surprised(number);
-                    if !(self.idempotent && kept) || moved {
+                    if !(self.idempotent && kept) || lost {
                         return self.give_up(ticket, &error);
                     }
-                    // The end of a used connection says little of the target: it may have
-                    // been idle for too long. That of a new one does.
-                    moved = repeated || !reused;
-                    bound_anew = moved;
-                    repeated = true;
                     lost = true;
-                    moved || self.worker.may_repeat(&self.route.app)
+                    // The end of a used connection says little of the target, which may
+                    // be the only one; but it may be dying as well.
+                    bound_anew = !reused || ticket.pool().targets.len() > 1;
+                    bound_anew || self.worker.may_repeat(&self.route.app)
                 }
                 _ => return self.give_up(ticket, &error),
             };
@@ -229,7 +232,8 @@ impl Errand {
 
     /// Binds the request to another target than those at which it failed, or to one
     /// of them once more where there is no other; gives the answer where it may not
-    /// be tried again. A table that came meanwhile is asked as by one that comes.
+    /// be tried again. A table that came meanwhile is asked as by one that comes, but
+    /// for its redirects: it came before them.
     async fn rebind(
         &mut self,
         mut ticket: Ticket,
@@ -251,6 +255,7 @@ impl Errand {
                 let text = "the body is larger than this app takes";
                 return Err(self.fail(ticket, StatusCode::PAYLOAD_TOO_LARGE, text));
             }
+            place = place.filter(|place| place.is_in(&now.lot));
             let held = now.park.is_some() || !same && place.is_none() && now.lot.is_open();
             if held && now.maintenance == Maintenance::Off && !self.shown {
                 ticket.unbind();
@@ -271,10 +276,11 @@ impl Errand {
             match bound {
                 Bound::Target { pool, hold, cookie } => {
                     let number = hold.target().number();
-                    ticket.rebind(pool, hold);
-                    if cookie.is_some() {
+                    // What the first pool had the client told is not true of another.
+                    if cookie.is_some() || !Arc::ptr_eq(ticket.shared_pool(), &pool) {
                         self.cookie = cookie;
                     }
+                    ticket.rebind(pool, hold);
                     self.obey(now, request);
                     break number;
                 }
@@ -315,6 +321,10 @@ impl Errand {
             if let Some(whole) = &self.whole {
                 *request.uri_mut() = now.strip(whole).into();
             }
+        }
+        // No target may see the secret of a preview.
+        if let Some(secret) = now.secret_header() {
+            request.headers_mut().remove(secret);
         }
         self.route = now;
     }

@@ -336,6 +336,7 @@ impl Guest {
         loop {
             // Who was let go passes by those who still wait; a table that parks
             // again holds it too.
+            place = place.filter(|place| place.is_in(&route.lot));
             let held = route.park.is_some() || place.is_none() && route.lot.is_open();
             // Who is answered with a page need not wait for a target.
             let closed = route.maintenance == Maintenance::On;

@@ -255,8 +255,9 @@ impl Lot {
 
     fn poll(&self, number: u64, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        let closed = state.closed;
-        let waiting = state.queue.get_mut(&number).filter(|_| !closed);
+        let turned_away = state.closed && state.phase == Phase::Holding;
+        let waiting = state.queue.get_mut(&number);
+        let waiting = waiting.filter(|_| !turned_away);
         let Some(waiting) = waiting else {
             return Poll::Ready(());
         };
@@ -314,6 +315,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whether it is a place in this lot: a host may have come to another app, and
+    /// an app may have left and come back.
+    pub(crate) fn is_in(&self, lot: &Arc<Lot>) -> bool {
+        Arc::ptr_eq(&self.lot, lot)
+    }
+
     /// Waits until the request may look at the table again, or is too old. Its
     /// age counts from when it was held first, however often it waits.
     pub(crate) async fn wait(mut self) -> Waited {

@@ -5,9 +5,8 @@
 //! | no connection | any method; another target at once, the same after a pause; three tries |
 //! | nothing was written on a reused connection | any method, on a fresh connection |
 //! | nothing was written on a fresh connection | as where there was no connection |
-//! | a reused connection ended before any byte of an answer | idempotent with a kept body or none, once, on a fresh connection of its own |
-//! | a fresh connection ended before any byte of an answer | the same, once, at another target if there is one |
-//! | a target of HTTP/2 refused the stream | any method with a kept body or none, once |
+//! | a connection ended before any byte of an answer | idempotent with a kept body or none, once, on a fresh connection of its own, at another target if there is one |
+//! | a target of HTTP/2 refused the stream | any method with a kept body or none: on a fresh connection, then as where there was none |
 //! | any byte of an answer, or the deadline | never |
 //!
 //! A budget bounds the repeats of each app, so that a failing app is not

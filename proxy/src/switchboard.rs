@@ -44,6 +44,7 @@ use crate::takeover::{Before, Followers};
 use crate::tally::Tally;
 use crate::tls::{Certificates, Loaded, tell};
 use crate::worker::{Mailbox, Message};
+pub(crate) use drain::Drain;
 use state::State;
 
 /// How long a worker may take to see a fence. It does so between two requests,

@@ -272,7 +272,9 @@ impl Pool {
     /// Closes all idle connections to a target; shared ones end with their last request.
     pub(crate) fn close(&mut self, target: u64) {
         self.idle.remove(&target);
-        self.shared.remove(&target);
+        if let Some(mut lines) = self.shared.remove(&target) {
+            lines.settle();
+        }
     }
 
     /// Closes what is too old.

@@ -210,6 +210,7 @@ impl Front {
             targets,
             deadline_ms: u64::try_from(deadline.as_millis())?,
             cut: Some(cut),
+            of_successor: false,
         };
         let mut talk = self.talk().await?;
         match talk.ask(request, deadline + SLACK).await? {

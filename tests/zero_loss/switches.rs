@@ -61,6 +61,7 @@ pub(crate) async fn rollback(stage: &mut Stage) -> anyhow::Result<()> {
             targets: stage.ids(FIRST),
             deadline_ms: stage.chance.between(400, 900),
             cut: Some(CUT),
+            of_successor: false,
         };
         let drain = tokio::spawn(async move { talk.ask(request, 10 * DRAIN).await });
         stage.pause(5, 300).await;

@@ -74,6 +74,9 @@ pub enum Request {
         /// When long answers are ended; none lets them be.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         cut: Option<Cut>,
+        /// Whether it is the successor that asks, of one that was taken over.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        of_successor: bool,
     },
     /// What was counted.
     Statistics,
@@ -371,6 +374,7 @@ mod tests {
                 targets: vec!["v1-0".into()],
                 deadline_ms: 500,
                 cut: None,
+                of_successor: false,
             },
         };
         let frame = encode(&call).unwrap();

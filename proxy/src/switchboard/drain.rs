@@ -10,7 +10,7 @@ use std::time::Duration;
 use cutover_wire::proxy::{Cut, Drained, Refusal};
 use tokio::time::{Instant, timeout_at};
 
-use super::Switchboard;
+use super::{Authority, Switchboard};
 use crate::clock::millis;
 use crate::takeover::UNKNOWN;
 use crate::target::Target;
@@ -18,56 +18,74 @@ use crate::target::Target;
 /// The longest drain: a day, after which the agent may ask again.
 const MAX_DRAIN: Duration = Duration::from_secs(24 * 3600);
 
+/// What is asked of a drain.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    /// The app.
+    pub(crate) app: String,
+    /// The names of its targets.
+    pub(crate) targets: Vec<String>,
+    /// How long to wait.
+    pub(crate) deadline: Duration,
+    /// When long answers are ended.
+    pub(crate) cut: Option<Cut>,
+    /// Whether the instance that took over asks, which knows what is served.
+    pub(crate) of_successor: bool,
+}
+
 impl Switchboard {
     /// Gives these targets no new request and waits for the open ones, those that
     /// instances before this one still carry among them. A table that comes
     /// meanwhile and gives one of them requests again ends that.
-    pub(crate) async fn drain(
-        &self,
-        app: &str,
-        ids: &[String],
-        deadline: Duration,
-        cut: Option<Cut>,
-    ) -> Result<Drained, Refusal> {
-        let deadline = deadline.min(MAX_DRAIN);
-        let before = self.followers.clone();
-        let (app_there, ids_there) = (app.to_owned(), ids.to_vec());
-        let there =
-            tokio::spawn(async move { before.drain(&app_there, &ids_there, deadline, cut).await });
-        let here = self.drain_here(app, ids, deadline, cut).await;
+    pub(crate) async fn drain(&self, mut drain: Drain) -> Result<Drained, Refusal> {
+        drain.deadline = drain.deadline.min(MAX_DRAIN);
+        let (targets, before) = self.set_draining(&drain).await?;
+        let (followers, deadline, cut) = (self.followers.clone(), drain.deadline, drain.cut);
+        let there = tokio::spawn(async move {
+            let Drain { app, targets, .. } = drain;
+            followers.drain(&app, &targets, deadline, cut).await
+        });
+        let here = self.emptied(&targets, before, deadline).await;
         if here.is_err() {
             there.abort();
         }
-        let here = here?;
-        Ok(here.plus(there.await.unwrap_or(UNKNOWN)))
+        Ok(here?.plus(there.await.unwrap_or(UNKNOWN)))
     }
 
-    async fn drain_here(
+    /// Behind a table that is being applied, which may give them requests; and not
+    /// while another instance takes over, which was told what is open.
+    async fn set_draining(
         &self,
-        app: &str,
-        ids: &[String],
-        deadline: Duration,
-        cut: Option<Cut>,
-    ) -> Result<Drained, Refusal> {
-        let deadline = Instant::now() + deadline;
+        drain: &Drain,
+    ) -> Result<(Vec<Arc<Target>>, Vec<(u64, u64)>), Refusal> {
+        let _turn = self.turn.lock().await;
+        match *self.authority() {
+            Authority::Ours => {}
+            Authority::Given if drain.of_successor => {}
+            Authority::Lent | Authority::Given => return Err(Refusal::HandingOver),
+        }
         let now = self.tally.uptime_ms();
         let from = |after: Option<u64>| after.map(|after| now.saturating_add(after));
-        let ended = |target: &Arc<Target>| target.cutting().count();
-        let (targets, before) = {
-            // Behind a table that is being applied, which may give them requests.
-            let _turn = self.turn.lock().await;
-            let targets = self.state().named(app, ids);
-            let before: Vec<(u64, u64)> = targets.iter().map(ended).collect();
-            for target in &targets {
-                target.set_draining(true);
-                if let Some(cut) = cut {
-                    let (streams, tunnels) = (from(cut.streams_ms), from(cut.tunnels_ms));
-                    target.cutting().begin(streams, tunnels, cut.spread_ms);
-                }
-            }
-            (targets, before)
-        };
+        let targets = self.state().named(&drain.app, &drain.targets);
+        let before: Vec<(u64, u64)> = targets.iter().map(ended).collect();
         for target in &targets {
+            target.set_draining(true);
+            if let Some(cut) = drain.cut {
+                let (streams, tunnels) = (from(cut.streams_ms), from(cut.tunnels_ms));
+                target.cutting().begin(streams, tunnels, cut.spread_ms);
+            }
+        }
+        Ok((targets, before))
+    }
+
+    async fn emptied(
+        &self,
+        targets: &[Arc<Target>],
+        before: Vec<(u64, u64)>,
+        deadline: Duration,
+    ) -> Result<Drained, Refusal> {
+        let deadline = Instant::now() + deadline;
+        for target in targets {
             let _ = timeout_at(deadline, target.drained()).await;
         }
         // We close first, so that no target sees a connection of ours in use
@@ -97,12 +115,15 @@ impl Switchboard {
     /// and who is held for an app is told to come again.
     pub(crate) fn part(&self, spread: Duration) {
         let now = Some(self.tally.uptime_ms());
-        let state = self.state();
+        let mut state = self.state();
         for target in state.targets() {
             target.cutting().begin(now, now, millis(spread));
         }
-        for lot in state.lots() {
-            lot.close();
-        }
+        state.close_lots();
     }
+}
+
+/// The streams and tunnels of a target that were ended so far.
+fn ended(target: &Arc<Target>) -> (u64, u64) {
+    target.cutting().count()
 }

@@ -66,6 +66,8 @@ pub(super) struct State {
     comparisons: BTreeMap<String, Arc<Comparison>>,
     health: HealthChecks,
     next_number: u64,
+    /// Whether the process ends, and nobody is held any more.
+    parting: bool,
 }
 
 impl State {
@@ -142,6 +144,9 @@ impl State {
         for (app, route) in &table.apps {
             if let (Some(bounds), Some(lot)) = (&route.park, self.lots.get(app)) {
                 lot.park(bounds);
+                if self.parting {
+                    lot.close();
+                }
             }
         }
     }
@@ -193,9 +198,10 @@ impl State {
         self.targets.values()
     }
 
-    /// All lots.
-    pub(super) fn lots(&self) -> impl Iterator<Item = &Arc<Lot>> {
-        self.lots.values()
+    /// Nobody is held from now on.
+    pub(super) fn close_lots(&mut self) {
+        self.parting = true;
+        self.lots.values().for_each(|lot| lot.close());
     }
 
     /// The targets that take requests though the table only lists them.

@@ -41,6 +41,16 @@ fn switchboard(directory: &std::path::Path) -> (Switchboard, Arc<ArcSwap<Snapsho
     )
 }
 
+fn drain(targets: &[String], seconds: u64) -> Drain {
+    Drain {
+        app: "shop".to_owned(),
+        targets: targets.to_vec(),
+        deadline: Duration::from_secs(seconds),
+        cut: None,
+        of_successor: false,
+    }
+}
+
 fn serving(snapshot: &ArcSwap<Snapshot>) -> Arc<Target> {
     let snapshot = snapshot.load();
     let found = snapshot.find("a.example", "/").unwrap();
@@ -56,9 +66,7 @@ async fn a_target_keeps_its_identity_and_a_switch_back_ends_its_drain() {
     let old = serving(&snapshot);
     board.apply(1, table(2, &pools, "v2")).await.unwrap();
     let ids = ["v1-0".to_owned()];
-    let drained = board
-        .drain("shop", &ids, Duration::from_secs(5), None)
-        .await;
+    let drained = board.drain(drain(&ids, 5)).await;
     assert!(drained.unwrap().is_empty() && old.is_draining());
     board.apply(2, table(3, &pools, "v2")).await.unwrap();
     assert!(old.is_draining(), "it is listed, and serves nobody");
@@ -205,7 +213,7 @@ async fn a_drain_that_a_table_overtakes_is_refused_at_once() {
     let hold = old.acquire(0).unwrap();
     board.apply(1, table(2, &pools, "v2")).await.unwrap();
     let ids = ["v1-0".to_owned()];
-    let mut drained = std::pin::pin!(board.drain("shop", &ids, Duration::from_secs(3600), None));
+    let mut drained = std::pin::pin!(board.drain(drain(&ids, 3600)));
     tokio::select! {
         biased;
         told = &mut drained => panic!("it ended with a request inside: {told:?}"),
@@ -243,4 +251,27 @@ async fn what_is_read_waits_for_no_table_that_is_being_applied() {
     done.send(()).unwrap();
     assert!(matches!(applied.await, Ok(Applied::Generation(1))));
     assert_eq!(board.table().generation, 1);
+}
+
+#[tokio::test]
+async fn nothing_is_drained_while_another_instance_takes_over_but_by_that_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let (board, _) = switchboard(directory.path());
+    let board = Arc::new(board);
+    let pools = [("v1", 1001), ("v2", 1002)];
+    board.apply(0, table(1, &pools, "v1")).await.unwrap();
+    board.apply(1, table(2, &pools, "v2")).await.unwrap();
+    let ids = ["v1-0".to_owned()];
+    let loan = board.lend().await.unwrap();
+    assert_eq!(loan.open().len(), 1);
+    let told = board.drain(drain(&ids, 5)).await;
+    assert_eq!(told, Err(Refusal::HandingOver));
+    loan.give();
+    let told = board.drain(drain(&ids, 5)).await;
+    assert_eq!(told, Err(Refusal::HandingOver));
+    let of_successor = Drain {
+        of_successor: true,
+        ..drain(&ids, 5)
+    };
+    assert!(board.drain(of_successor).await.unwrap().is_empty());
 }

@@ -6,7 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use cutover_wire::proxy::{self, Call, Cut, Drained, Refusal, Reply, Request, VERSION};
@@ -56,13 +56,18 @@ pub(crate) struct Follower {
     socket: PathBuf,
     /// Whether it did not follow the last table in time.
     late: Arc<AtomicBool>,
+    /// The newest generation that it was told.
+    told: Arc<AtomicU64>,
 }
 
 impl Follower {
     /// The instance that listens at `socket`.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        let late = Arc::default();
-        Self { socket, late }
+        Self {
+            socket,
+            late: Arc::default(),
+            told: Arc::default(),
+        }
     }
 
     /// Whether it did not follow the last table in time.
@@ -70,9 +75,17 @@ impl Follower {
         self.late.load(Relaxed)
     }
 
-    /// Whether it did not follow a table in time.
-    pub(super) fn set_late(&self, late: bool) {
-        self.late.store(late, Relaxed);
+    /// It is told a table of this generation.
+    pub(super) fn tells(&self, generation: u64) {
+        self.told.fetch_max(generation, Relaxed);
+    }
+
+    /// It follows a table of this generation, or did not in time. An answer to an
+    /// older one than the newest says nothing.
+    pub(super) fn set_late(&self, late: bool, generation: u64) {
+        if generation == self.told.load(Relaxed) {
+            self.late.store(late, Relaxed);
+        }
     }
 
     /// Where it listens.
@@ -119,6 +132,7 @@ impl Follower {
             targets: targets.to_vec(),
             deadline_ms: u64::try_from(deadline.as_millis()).unwrap_or(u64::MAX),
             cut,
+            of_successor: true,
         };
         // One that is stuck is not expected to tell.
         let spare = match self.is_late() {

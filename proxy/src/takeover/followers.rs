@@ -54,6 +54,7 @@ impl Followers {
         let mut told = Vec::new();
         for follower in self.all() {
             let late = follower.is_late();
+            follower.tells(table.generation);
             let telling = tokio::spawn(self.clone().tell(follower, Arc::clone(table)));
             if !late {
                 told.push(telling);
@@ -66,14 +67,14 @@ impl Followers {
 
     async fn tell(self, follower: Follower, table: Arc<Table>) {
         match follower.follow(&table, FOLLOW).await {
-            Ok(Asked::Done(())) => follower.set_late(false),
+            Ok(Asked::Done(())) => follower.set_late(false, table.generation),
             Ok(Asked::Gone) => self.lock().retain(|one| one.socket() != follower.socket()),
             Err(error) => {
                 tracing::error!(
                     error = %chain(&error),
                     "an instance before this one does not follow: end it, its clients may be sent to a release that ended",
                 );
-                follower.set_late(true);
+                follower.set_late(true, table.generation);
             }
         }
     }

@@ -198,6 +198,7 @@ impl Proxy {
             targets: targets.iter().map(|&id| id.to_owned()).collect(),
             deadline_ms: deadline.as_millis() as u64,
             cut,
+            of_successor: false,
         };
         match self.call(request) {
             Reply::Drained(drained) => drained,

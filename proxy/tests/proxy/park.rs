@@ -373,3 +373,45 @@ fn who_waits_when_the_process_ends_is_told_to_come_again() {
     assert!(proxy.log().contains("every request was finished"));
     assert_eq!((v1.requests(), v2.requests()), (0, 0));
 }
+
+#[test]
+fn who_waits_goes_on_waiting_for_the_app_that_has_its_host_now() {
+    let (proxy, [v1, v2]) = two_releases(&["--workers", "1"]);
+    park(&proxy, PARK);
+    let mut client = asking(&proxy, "/");
+    waits(&proxy, 1);
+    proxy.change(|table| {
+        let mut other = table.apps.remove("shop").unwrap();
+        other.serving = Split::all_to("v2");
+        table.apps.insert("other".to_owned(), other);
+    });
+    until("it waits in the lot of the other app", || {
+        let parks = proxy.counts().proxy.parks;
+        parks.get("other").is_some_and(|park| park.waiting == 1)
+    });
+    // The worker has time for others meanwhile.
+    let mut next = asking(&proxy, "/next");
+    until("the next one waits there, too", || {
+        proxy.counts().proxy.parks["other"].waiting == 2
+    });
+    proxy.change(|table| table.apps.get_mut("other").unwrap().park = None);
+    assert_eq!(client.read().unwrap().text(), "v2");
+    assert_eq!(next.read().unwrap().text(), "v2");
+    assert_eq!((v1.requests(), v2.requests()), (0, 2));
+}
+
+#[test]
+fn who_waits_for_an_app_that_leaves_and_comes_back_parked_waits_on() {
+    let (proxy, _) = two_releases(&["--workers", "1"]);
+    park(&proxy, PARK);
+    let mut first = asking(&proxy, "/");
+    waits(&proxy, 1);
+    let mut shop = None;
+    proxy.change(|table| shop = table.apps.remove("shop"));
+    assert_eq!(first.read().unwrap().status(), 404);
+    proxy.change(|table| drop(table.apps.insert("shop".to_owned(), shop.unwrap())));
+    let mut second = asking(&proxy, "/");
+    waits(&proxy, 1);
+    release(&proxy);
+    assert_eq!(second.read().unwrap().text(), "v2");
+}

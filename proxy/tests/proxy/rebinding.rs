@@ -170,3 +170,16 @@ fn who_is_shown_a_preview_is_shown_nothing_else() {
     check("sesame", "v3");
     check("another", "no target could be reached");
 }
+
+#[test]
+fn no_target_sees_the_secret_of_a_preview_that_came_meanwhile() {
+    let (proxy, _dead, mut client) = bound(|_| {}, "X-Preview: sesame\r\n");
+    let v2 = Backend::named("v2");
+    proxy.change(|table| {
+        serve(table, v2.address);
+        let shop = table.apps.get_mut("shop").unwrap();
+        shop.preview = Some(Preview::new("x-preview", "another", "v1"));
+    });
+    assert_eq!(client.read().unwrap().text(), "v2");
+    assert_eq!(v2.seen.lock().unwrap()[0].field("x-preview"), None);
+}

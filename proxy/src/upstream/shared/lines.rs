@@ -287,7 +287,7 @@ impl Lines {
     }
 
     /// A making has ended.
-    pub(super) fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.making = self.making.saturating_sub(1);
         self.made.notify_waiters();
     }

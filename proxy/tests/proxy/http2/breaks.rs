@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cutover_wire::table::Target;
 use h2::Reason;
 use http::{HeaderMap, HeaderValue, Response};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -105,7 +106,7 @@ fn a_stream_that_its_client_resets_is_reset_at_a_target_of_http2() {
 }
 
 #[test]
-fn a_request_that_a_target_refuses_is_sent_once_more_whatever_it_asks_for() {
+fn a_request_that_a_target_refuses_is_sent_again_whatever_it_asks_for() {
     let tries = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&tries);
     let target = H2Target::serving(move |mut request, mut respond| {
@@ -136,10 +137,34 @@ fn a_request_that_a_target_refuses_is_sent_once_more_whatever_it_asks_for() {
             assert_eq!(tries.load(SeqCst), 2);
         }
         let told = client.post("/never", "never").await.unwrap();
-        assert_eq!((told.status, tries.load(SeqCst)), (502, 4));
+        assert_eq!((told.status, tries.load(SeqCst)), (502, 5));
     });
     let told = proxy.statistics("v1");
-    assert_eq!((told.succeeded, told.failed, told.retries), (2, 1, 3));
+    assert_eq!((told.succeeded, told.failed, told.retries), (2, 1, 4));
+}
+
+#[test]
+fn a_target_that_refuses_every_stream_leaves_its_requests_to_the_other() {
+    let refusing = H2Target::serving(|_, mut respond| async move {
+        respond.send_reset(Reason::REFUSED_STREAM);
+    });
+    let sound = H2Target::serving(|_, respond| async move { answer(respond, "sound") });
+    let proxy = proxy_to_h2c(refusing.address);
+    proxy.change_shop(|shop| {
+        let targets = &mut shop.pools.get_mut("v1").unwrap().targets;
+        targets.push(Target {
+            id: "v1-1".to_owned(),
+            address: sound.address,
+        });
+    });
+    run(async {
+        let mut client = H2Client::connect(&proxy).await;
+        for _ in 0..20 {
+            let told = client.post("/", "order").await.unwrap();
+            assert_eq!((told.status, told.text().as_str()), (200, "sound"));
+        }
+    });
+    assert_eq!(proxy.statistics("v1").failed, 0);
 }
 
 /// A target by hand. When it is to go, it takes one stream of two on its first
