@@ -2,12 +2,11 @@
 //! and a disk, on a paused clock.
 //!
 //! Every effect of a run is counted. A run without faults tells how many there
-//! are; then each is interrupted before and after it was made, once more
-//! during the recovery, made twice, and made to fail; its maker is away for a
-//! while, or answers late, or its answer is lost; the proxy is upgraded and counts
-//! anew. Whatever happens, the design's
-//! invariants must hold: what must never be is seen as it happens ([`world`] and
-//! [`users`]), the rest at the end ([`check`]).
+//! are; then each is interrupted before and after it was made, once more during
+//! the recovery, made twice, and made to fail; its maker is away for a while,
+//! answers late, or its answer is lost; the proxy is upgraded and counts anew.
+//! Whatever happens, the design's invariants must hold: what must never be is
+//! seen as it happens ([`world`] and [`users`]), the rest at the end ([`check`]).
 //!
 //! Two things are left out, because they would show the same again. The first
 //! deploy is the same in all scenarios of a strategy, so faults are tried in it
