@@ -11,7 +11,6 @@
 //!
 //! Invariant: only the holder of an app's [`Lease`] changes the app.
 
-mod able;
 mod accept;
 mod counting;
 mod deploying;
@@ -50,7 +49,6 @@ use crate::fingerprint::EnvFileError;
 use crate::journal::{Journal, JournalError, Record};
 use crate::traffic::Traffic;
 
-pub use able::{ABILITIES, lacking};
 use deploying::reached;
 pub use lease::{Lease, Leases};
 use look::Look;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use cutover_agent::neighbour::Neighbour;
-use cutover_agent::{config, engine, host};
+use cutover_agent::{config, host};
 use cutover_plan::id::{AppName, ImageReference};
 use cutover_wire::agent::PlanView;
 use cutover_wire::request::{Change, Query};
@@ -103,16 +103,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     };
     if matches!(arguments.command, Command::Check) {
-        let mut err = std::io::stderr().lock();
-        for spec in config.apps.values() {
-            if let Some((reason, hint)) = engine::lacking(spec) {
-                let app = &spec.app;
-                writeln!(
-                    err,
-                    "warning: deploys of {app} would be refused: {reason} (hint: {hint})"
-                )?;
-            }
-        }
         let names: Vec<_> = config.apps.keys().map(ToString::to_string).collect();
         let apps = if names.is_empty() {
             "none".to_owned()

@@ -12,7 +12,6 @@
 //! the deploys of an app taught about its [`release`]s; [`windows`] say when
 //! a deploy may begin.
 
-pub mod ability;
 pub mod compile;
 pub mod event;
 pub mod history;

@@ -99,10 +99,6 @@ impl Refusal {
         Self::new(422, "foreign_image", error.to_string(), Some(error.hint()))
     }
 
-    pub(crate) fn beyond_host(reason: String, hint: &str) -> Self {
-        Self::new(422, "beyond_host", reason, Some(hint))
-    }
-
     pub(crate) fn closed(closed: &Closed) -> Self {
         Self::new(422, "closed", closed.to_string(), Some(OVERRIDE))
     }

@@ -22,7 +22,7 @@ use cutover_plan::state::{DeployState, Phase};
 use cutover_wire::request::{Change, DeployRequest};
 use jiff::Timestamp;
 
-use super::{Course, Deploy, Engine, EngineError, able, counting, tell, window};
+use super::{Course, Deploy, Engine, EngineError, counting, tell, window};
 use crate::containers::Containers;
 use crate::desk::{CallId, Refusal};
 use crate::journal::{Acceptance, DeployRecord, Record};
@@ -153,10 +153,6 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     ) -> Result<(), Refusal> {
         if let Change::Deploy { image } = &request.change {
             compile::check_image(&self.spec, image).map_err(|e| Refusal::foreign_image(&e))?;
-            // A rollback asks for less, and its plan tells what.
-            if let Some((reason, hint)) = able::lacking(&self.spec) {
-                return Err(Refusal::beyond_host(reason, &hint));
-            }
             if request.window_override.is_none()
                 && let Some(closed) = window::closed(&self.spec, now)
             {

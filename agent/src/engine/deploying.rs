@@ -13,7 +13,7 @@ use tokio::sync::watch as watch_channel;
 
 use super::keep::{Aside, Keeper};
 use super::steps::{Done, Steps};
-use super::{Course, Deploy, Engine, EngineError, KEEP_EVERY, Wanted, able, respond, window};
+use super::{Course, Deploy, Engine, EngineError, KEEP_EVERY, Wanted, respond, window};
 use crate::clock::Clock;
 use crate::containers::Containers;
 use crate::desk::{CallId, Command, Refusal};
@@ -96,18 +96,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             .plan(&wanted, deploy.source.sha.as_deref(), PLAN_PATIENCE)
             .await
         {
-            Ok(plan) => match able::lacking_for(&plan) {
-                None => Event::Planned {
-                    plan: Box::new(plan),
-                },
-                Some(reason) => {
-                    let failure = Failure::new(FailureClass::Request, reason);
-                    let hint =
-                        "look at it with cutover plan, and change the app's file on the host";
-                    Event::PlanRefused {
-                        failure: failure.hint(hint),
-                    }
-                }
+            Ok(plan) => Event::Planned {
+                plan: Box::new(plan),
             },
             Err(failure) => Event::PlanRefused { failure },
         }

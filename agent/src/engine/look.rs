@@ -13,7 +13,7 @@ use cutover_plan::release::Releases;
 use cutover_plan::spec::AppSpec;
 use cutover_wire::agent::AppView;
 
-use super::{Drivers, Wanted, able, env_file_failure, window};
+use super::{Drivers, Wanted, env_file_failure, window};
 use crate::containers::Containers;
 use crate::fingerprint;
 use crate::journal::{JournalError, Record};
@@ -73,10 +73,6 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
             && let Some(closed) = window::closed(&self.spec, now)
         {
             obstacles.push(closed.to_string());
-        }
-        match (plan.kind, able::lacking(&self.spec)) {
-            (Kind::Deploy, Some((reason, hint))) => obstacles.push(format!("{reason}; {hint}")),
-            _ => obstacles.extend(able::lacking_for(plan)),
         }
         obstacles
     }
