@@ -76,6 +76,10 @@ struct Tally {
     first: Option<(Faults, Vec<String>)>,
 }
 
+/// Runs that end wrong before the rest is left out: more tell nothing new, and
+/// where deploys never end each takes its time.
+const ENOUGH: usize = 40;
+
 /// Runs every set of faults of these scenarios, on two threads, and tells how
 /// many were hit. Of each scenario the first run that ended wrong is shown.
 pub(crate) fn explore(
@@ -88,7 +92,7 @@ pub(crate) fn explore(
         let sets = sets(&calm(scenario)).into_iter();
         jobs.extend(sets.map(|faults| (scenario, faults)));
     }
-    let next = AtomicUsize::new(0);
+    let (next, all_wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let tallies: Mutex<BTreeMap<&str, Tally>> = Mutex::default();
     std::thread::scope(|scope| {
         for _ in 0..2 {
@@ -104,6 +108,9 @@ pub(crate) fn explore(
                     tally.wanted += faults.points.len();
                     if !problems.is_empty() {
                         tally.wrong += 1;
+                        if all_wrong.fetch_add(1, Ordering::Relaxed) >= ENOUGH {
+                            return;
+                        }
                         tally.first.get_or_insert((faults.clone(), problems));
                     }
                 }

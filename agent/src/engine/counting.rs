@@ -68,7 +68,7 @@ impl Tally {
 }
 
 /// The counts of one release, over restarts of the proxy.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Counting {
     leave_out_the_past: bool,
     last: Option<(String, Tally)>,
@@ -112,7 +112,7 @@ pub(super) struct Alone {
 }
 
 /// Two releases beside each other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Compared {
     beside: Beside,
     comparison: Comparison,
@@ -122,15 +122,15 @@ pub(super) struct Compared {
 }
 
 /// What is told of copies, beside their errors.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Copies {
     last: Option<(String, MirrorStatistics)>,
     sum: MirrorStatistics,
 }
 
 impl Judge {
-    /// What judges a release by a rule. `begins` says that no request of the
-    /// release was judged before, so that all of its counts are of this watch.
+    /// What judges a release by a rule. `begins` says that a release alone had no
+    /// request before its users came, so that all of its counts are of this watch.
     pub(super) fn new(
         release: ReleaseNumber,
         rule: &WatchRule,
@@ -153,11 +153,12 @@ impl Judge {
             compared.comparison.begin_stage();
             return Self::Beside(compared);
         }
-        let copied = beside.seen_by == SeenBy::Nobody;
         Self::Beside(Box::new(Compared {
             beside,
             comparison: Comparison::new(release, beside.old),
-            new: Counting::new(copied || !begins),
+            // Both from the same moment on: what was wrong around both before it, or
+            // what testers did, must not speak against one of them.
+            new: Counting::new(true),
             old: Counting::new(true),
             copies: Copies::default(),
         }))
@@ -194,10 +195,11 @@ impl Judge {
         }
     }
 
-    /// Keeps what the next watch of the deploy goes on with.
-    pub(super) fn remember(self, memory: &Memory) {
+    /// Keeps what the next watch of the deploy goes on with, however this one ends.
+    pub(super) fn remember(&self, memory: &Memory) {
         if let Self::Beside(compared) = self {
-            *memory.lock().unwrap_or_else(PoisonError::into_inner) = Some(compared);
+            let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+            *memory = Some(compared.clone());
         }
     }
 }
@@ -402,7 +404,7 @@ mod tests {
         let next = told("a", &[("v1", 6_000, 9), ("v2", 150, 0)]);
         judge.look("shop", Some(&next), None, &mut Evidence::default());
         let (new, old, _) = figures(&judge, &rule);
-        assert_eq!((new.requests, old.unwrap().requests), (150, 1_000));
+        assert_eq!((new.requests, old.unwrap().requests), (140, 1_000));
     }
 
     #[test]

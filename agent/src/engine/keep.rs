@@ -60,7 +60,10 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         let (look, lease) = (self.look(), Arc::clone(&self.lease));
         async move {
             if look.releases.serving.is_none() {
-                return Ok(());
+                return match aside {
+                    Aside::Kept => Ok(()),
+                    Aside::Ended => look.withdraw_preview(&lease).await,
+                };
             }
             let mended = tokio::time::timeout(PATIENCE, look.mend(&lease, aside));
             let late = |_| Err("the engine or the proxy does not answer".to_owned());
@@ -70,6 +73,14 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 }
 
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
+    /// Takes away the route of an app without users that was only made to show a
+    /// release before its first ones.
+    async fn withdraw_preview(&self, lease: &Lease) -> Result<(), String> {
+        let change = |now: Option<&Route>| now.filter(|now| !side::is_preview_only(now)).cloned();
+        let put = route::put(lease, &*self.drivers.traffic, change).await;
+        put.map(drop).map_err(|error| error.to_string())
+    }
+
     async fn mend(&self, lease: &Lease, aside: Aside) -> Result<(), String> {
         let app = &self.app;
         let listed = self.drivers.containers.list(app).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use cutover_plan::event::{Failure, FailureClass, Finding};
 use cutover_plan::id::{ReleaseNumber, Replica};
 use cutover_plan::traffic::{Replicas, Traffic as Shares};
-use cutover_wire::table::{Route, Split};
+use cutover_wire::table::{Maintenance, Route, Split};
 
 use super::route::{self, Parts};
 use super::side;
@@ -83,7 +83,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             "routing table {}, by the addresses in force",
             put.generation()
         );
-        (route.serving.sole() == Some(&pool)).then_some(Finding::Note { text })
+        let goes_on = route.park.is_none() && route.serving.sole() == Some(&pool);
+        goes_on.then_some(Finding::Note { text })
     }
 
     /// Divides new requests by `to`, and proves that each of these releases runs first.
@@ -140,7 +141,9 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             // Whoever holds all requests sends none. The pool stays, because it is who
             // serves; its targets go: when they start again, they are elsewhere.
             let held = route.park.is_some() && route.is_served_by(&pool);
-            let served = route.is_served_by(&pool) && !held;
+            // One that is closed to users is there for its preview alone.
+            let open = route.maintenance == Maintenance::Off;
+            let served = open && route.is_served_by(&pool) && !held;
             if let Some(left) = route.pools.get_mut(&pool) {
                 let before = left.targets.len();
                 left.targets.retain(|target| !names(replicas, &target.id));
@@ -155,7 +158,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             if !route.pools.contains_key(&pool) {
                 side::forget(&mut route, &pool);
             }
-            Some(route)
+            (open || !route.pools.is_empty()).then_some(route)
         };
         self.change_route(without).await?;
         if serves.into_inner() {

@@ -175,6 +175,11 @@ pub(super) fn bare(route: &Route) -> Route {
     }
 }
 
+/// Whether a route has no users: it only shows a release before its first ones.
+pub(super) fn is_preview_only(route: &Route) -> bool {
+    route.maintenance == Maintenance::On && route.preview.is_some()
+}
+
 /// What is left of a route when nobody sees the preview any more; nothing of one
 /// that was only made for it.
 fn without_preview(now: Option<&Route>) -> Option<Route> {

@@ -74,7 +74,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         step: &Step,
         running: Option<Running>,
     ) -> Result<Done, Failure> {
-        let spent = self.since(running);
+        let spent = match step {
+            Step::Watch { rule, .. } => self.watched(rule, running),
+            _ => self.since(running),
+        };
         let deadline = step.deadline();
         let left = deadline
             .saturating_sub(spent)

@@ -38,12 +38,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         running: Option<Running>,
     ) -> Result<Done, Failure> {
         self.front_door(release, check, rule).await?;
-        let begins = !self.was_judged(running);
+        let begins = !self.was_seen(running);
         let mut judge = Judge::new(release, rule, begins, &self.compared);
-        let ended = self.look_on(&mut judge, release, check, rule, running);
-        let ended = ended.await;
-        judge.remember(&self.compared);
-        ended
+        self.look_on(&mut judge, release, check, rule, running)
+            .await
     }
 
     async fn look_on(
@@ -54,7 +52,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         rule: &WatchRule,
         running: Option<Running>,
     ) -> Result<Done, Failure> {
-        let (spent, begun) = (self.since(running), Instant::now());
+        let (spent, begun) = (self.watched(rule, running), Instant::now());
         let mut evidence = Evidence::default();
         let mut patients = Patients::default();
         let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
@@ -91,6 +89,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             };
             let (app, bound) = (self.lease.app().as_str(), rule.max_latency_p99);
             judge.look(app, statistics.as_ref(), bound, &mut evidence);
+            judge.remember(&self.compared);
             match judge.judge(rule, spent + begun.elapsed(), &evidence) {
                 None => {}
                 Some(Verdict::Bad { because, .. }) => {
@@ -118,16 +117,30 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         }
     }
 
-    /// Whether requests of the release were judged before, or it served before:
-    /// their counts are left out. After a restart those of the watch so far are
-    /// left out with them: less data, never other.
-    fn was_judged(&self, running: Option<Running>) -> bool {
+    /// How long the release has been watched. After a restart of the agent a watch
+    /// whose counts are gone begins anew: it must not end on what nobody counted.
+    pub(super) fn watched(&self, rule: &WatchRule, running: Option<Running>) -> Duration {
+        let again = running.is_some_and(|running| running.attempt > 1);
+        match again && (rule.beside.is_some() || self.was_seen(running)) {
+            true => Duration::ZERO,
+            false => self.since(running),
+        }
+    }
+
+    /// Whether the release had requests before this watch that are not of its users
+    /// now: it was watched or shown before, or served before. Their counts are left
+    /// out; after a restart those of the watch so far with them: less data, never other.
+    fn was_seen(&self, running: Option<Running>) -> bool {
         let Some(plan) = &self.plan else {
             return true;
         };
-        let watched = |planned: &PlannedStep| matches!(planned.step, Step::Watch { .. });
+        let sees = |planned: &PlannedStep| match planned.step {
+            Step::Watch { .. } => true,
+            Step::Preview { release } => release.is_some(),
+            _ => false,
+        };
         let before = match running.map(|running| running.at) {
-            Some(Cursor::Forward(at)) => plan.steps.iter().take(at).any(watched),
+            Some(Cursor::Forward(at)) => plan.steps.iter().take(at).any(sees),
             Some(Cursor::Back(_)) | None => true,
         };
         before || plan.kind == Kind::Rollback

@@ -1,7 +1,7 @@
 //! What a person says to a deploy: approve, reject, promote.
 //!
-//! Invariant: the token of a deploy does not say it. A workflow holds the token
-//! of its own deploy, and must not be the one that approves it.
+//! Invariant: the token of a deploy does not say it: whoever was only let follow a
+//! deploy does not approve it. Whoever holds the host's secret does.
 
 use std::sync::Arc;
 

@@ -12,11 +12,6 @@ is one to begin with. A key that is not on this page is a mistake; all mistakes 
 places. [docs/schema/app.schema.json](schema/app.schema.json) lets an editor complete and check the file: put
 `#:schema` and the path or address of that file into the first line.
 
-What this page describes is planned and checked, but not all of it is carried out yet: the strategies other than
-`blue-green` and `red-black`, more than one replica, `[preview]`, `[approval]` and `on_no_verdict = \"hold\"` wait for a
-proxy and an agent that can do them. `cutover-agent check` says which key asks for too much, `cutover plan` shows what
-would happen, and a deploy is refused.
-
 This page is made from `plan/src/spec/written.rs`; `cargo run -p cutover-plan --example reference -- page >docs/app.md`
 makes it again.
 ";
