@@ -163,8 +163,12 @@ pub(crate) fn app(
         Some(id) => journal.deploy(id),
         None => Ok(None),
     };
-    // The journal has ended it a moment before its engine turns to the next.
+    // The journal has ended it a moment before its engine turns to the next, and may
+    // do so while we read: what ended is shown as that alone.
     let deploying = record(deploying)?.filter(|record| record.ended_at.is_none());
+    let last = journal.last_ended(&spec.app)?;
+    let ended = last.as_ref().map(|last| &last.deploy);
+    let deploying = deploying.filter(|record| Some(&record.deploy) != ended);
     let show = |record: Option<DeployRecord>| {
         record
             .map(|record| deploy(journal, Some(spec), &record))
@@ -177,7 +181,7 @@ pub(crate) fn app(
         standby: release(releases.standby),
         deploying: show(deploying)?,
         waiting: show(record(waiting)?)?,
-        last: show(journal.last_ended(&spec.app)?)?,
+        last: show(last)?,
     })
 }
 
