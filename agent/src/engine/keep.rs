@@ -59,13 +59,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     ) -> impl Future<Output = Result<(), String>> + Send + use<C, T, R> {
         let (look, lease) = (self.look(), Arc::clone(&self.lease));
         async move {
-            if look.releases.serving.is_none() {
-                return match aside {
-                    Aside::Kept => Ok(()),
-                    Aside::Ended => look.withdraw_preview(&lease).await,
-                };
-            }
-            let mended = tokio::time::timeout(PATIENCE, look.mend(&lease, aside));
+            let mended = tokio::time::timeout(PATIENCE, async {
+                match (look.releases.serving, aside) {
+                    (Some(_), _) => look.mend(&lease, aside).await,
+                    (None, Aside::Ended) => look.withdraw_preview(&lease).await,
+                    (None, Aside::Kept) => Ok(()),
+                }
+            });
             let late = |_| Err("the engine or the proxy does not answer".to_owned());
             mended.await.unwrap_or_else(late)
         }
@@ -88,6 +88,7 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         let (spec, to) = (&self.spec, &self.releases.traffic);
         let absent = Mutex::new(None);
         let change = |now: Option<&Route>| {
+            *absent.lock().unwrap_or_else(PoisonError::into_inner) = None;
             // A deploy that holds requests says itself when they go on, and to whom.
             if let Some(held) = now.filter(|now| now.park.is_some()) {
                 return Some(held.clone());

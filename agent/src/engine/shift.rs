@@ -137,6 +137,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let pool = release.to_string();
         let serves = AtomicBool::new(false);
         let without = |now: Option<&Route>| {
+            // An older table may have said so.
+            serves.store(false, Ordering::Relaxed);
             let mut route = now?.clone();
             // Whoever holds all requests sends none. The pool stays, because it is who
             // serves; its targets go: when they start again, they are elsewhere.
