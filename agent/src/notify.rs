@@ -134,6 +134,14 @@ fn address(text: &str) -> Result<Uri, &'static str> {
     let uri: Uri = text.trim().parse().map_err(|_| {
         "is no address on one line (hint: write the whole URL that the receiver gave, and nothing else)"
     })?;
+    if uri
+        .authority()
+        .is_some_and(|authority| authority.as_str().contains('@'))
+    {
+        return Err(
+            "has a user before its host, whom nobody would be told (hint: leave out what stands before the @)",
+        );
+    }
     let loopback = ["127.0.0.1", "[::1]", "localhost"];
     match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => Ok(uri),
@@ -187,6 +195,7 @@ mod tests {
         check("hooks.example.com/hunter2", "no address");
         check("ftp://hooks.example.com/hunter2", "no address");
         check("https://a/hunter2\nhttps://b/", "no address on one line");
+        check("https://ada:hunter2@hooks.example.com/", "has a user");
         check("", "no address");
     }
 }

@@ -93,13 +93,21 @@ fn judge(status: StatusCode, headers: &HeaderMap) -> Result<(), DeliveryError> {
     })
 }
 
-/// The innermost cause: the outer ones only say that a connection failed.
+/// The innermost cause: the outer ones only say that a connection failed. What TLS
+/// says may name the receiver's host, and is told in other words.
 fn cause(error: &legacy::Error) -> String {
     let mut inner: &dyn std::error::Error = error;
     while let Some(source) = inner.source() {
         inner = source;
     }
-    inner.to_string()
+    let carried = inner.downcast_ref::<std::io::Error>();
+    let carried = carried.and_then(std::io::Error::get_ref);
+    let of_tls =
+        inner.is::<rustls::Error>() || carried.is_some_and(|one| one.is::<rustls::Error>());
+    match of_tls {
+        true => "no secure connection: its certificate or its TLS is not accepted".to_owned(),
+        false => inner.to_string(),
+    }
 }
 
 #[cfg(test)]
