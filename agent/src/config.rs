@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use cutover_plan::id::AppName;
 use cutover_plan::spec::reader::{self, Fault, Table, Value};
-use cutover_plan::spec::{self, AppSpec, NotifySpec};
+use cutover_plan::spec::{self, AppSpec, NotifySpec, PreviewSpec};
 use cutover_wire::signature::Secret;
 
 use crate::docker::Docker;
@@ -96,6 +96,8 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     let secrets = secrets(&written.secret_files, &mut mistakes);
     let mut apps = apps(&written.apps, &mut mistakes);
     tell_all(&mut apps, &written.notify);
+    let previews = apps.values().filter_map(|spec| spec.preview.as_ref());
+    mistakes.extend(previews.filter_map(|preview| preview_secret(preview).err()));
     check_receivers(&apps, &written.notify, &mut mistakes);
     check_claims(&apps, &mut mistakes);
     if let Some(github) = &written.github {
@@ -281,6 +283,19 @@ fn read_text(path: &Path) -> Result<String, String> {
             "{name}: byte {byte} is not UTF-8 (hint: save it as UTF-8 text; a secret as what openssl rand -base64 32 prints)"
         )
     })
+}
+
+/// The secret of the preview: the first line of its file.
+pub(crate) fn preview_secret(spec: &PreviewSpec) -> Result<String, String> {
+    let text = read_text(Path::new(&spec.secret_file))?;
+    let secret = text.lines().next().unwrap_or_default().trim();
+    match secret.is_empty() {
+        true => Err(format!(
+            "{}: has no secret in its first line (hint: write one with: openssl rand -base64 32)",
+            spec.secret_file
+        )),
+        false => Ok(secret.to_owned()),
+    }
 }
 
 fn secrets(files: &[PathBuf], mistakes: &mut Vec<String>) -> Vec<Secret> {

@@ -256,3 +256,16 @@ fn receivers_of_the_host_are_told_of_every_app_and_their_files_are_checked() {
     host.write("agent.toml", &host.agent(&webhook("other")));
     host.check(&["has two secret_files"]);
 }
+
+#[test]
+fn the_secret_of_a_preview_is_looked_for_before_a_deploy_needs_it() {
+    let host = Host::new();
+    let secret = host.path("preview");
+    let table = format!("[preview]\nsecret_file = \"{}\"\n", secret.display());
+    host.write("apps/shop.toml", &(app("shop.example.com") + &table));
+    host.check(&["preview: cannot be read: No such file"]);
+    host.write("preview", "\n");
+    host.check(&["has no secret in its first line"]);
+    host.write("preview", "open sesame\n");
+    host.check(&[]);
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cutover_plan::event::{Failure, FailureClass, Finding};
 use cutover_plan::id::ReleaseNumber;
-use cutover_plan::spec::{PreviewSpec, Rate};
+use cutover_plan::spec::Rate;
 use cutover_plan::step::Mirrored;
 use cutover_plan::traffic::Replicas;
 use cutover_wire::table::{
@@ -14,6 +14,7 @@ use cutover_wire::table::{
 
 use super::route;
 use super::steps::Steps;
+use crate::config::preview_secret;
 use crate::containers::Containers;
 use crate::traffic::Traffic;
 
@@ -38,7 +39,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             let reason = "the app's file has no preview any more".to_owned();
             return Err(Failure::new(FailureClass::Host, reason));
         };
-        let secret = secret(spec)?;
+        let secret = preview_secret(spec).map_err(|why| Failure::new(FailureClass::Host, why))?;
         let (name, pool) = self.pool_of(release).await?;
         let shown = Preview::new(&spec.header, &secret, &name);
         let change = |now: Option<&Route>| {
@@ -186,25 +187,6 @@ fn without_preview(now: Option<&Route>) -> Option<Route> {
     let mut route = now?.clone();
     route.preview = None;
     (route.maintenance == Maintenance::Off).then_some(route)
-}
-
-/// The secret of the preview: the first line of its file.
-fn secret(spec: &PreviewSpec) -> Result<String, Failure> {
-    let path = &spec.secret_file;
-    let fault = |why: String| {
-        let hint = format!("write the secret into {path} on the host, in one line");
-        Failure::new(FailureClass::Host, why).hint(hint)
-    };
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        fault(format!(
-            "the secret of the preview could not be read: {error}"
-        ))
-    })?;
-    let secret = text.lines().next().unwrap_or_default().trim();
-    if secret.is_empty() {
-        return Err(fault("the secret of the preview is empty".to_owned()));
-    }
-    Ok(secret.to_owned())
 }
 
 /// A share of requests as the table says it: at least the smallest there is.
