@@ -49,6 +49,17 @@ pub trait Containers: Send + Sync + 'static {
         app: &AppName,
     ) -> impl Future<Output = Result<Vec<Container>, ContainerError>> + Send;
 
+    /// How a container that was started anew had ended, if the engine still knows.
+    fn last_end(
+        &self,
+        container: &Container,
+    ) -> impl Future<Output = Result<Option<LastEnd>, ContainerError>> + Send;
+
+    /// Completes when something happened to a container of the app that is worth
+    /// a look. It may miss what happens, and says nothing of what: whoever waits
+    /// for it looks in any case after a while.
+    fn stirred(&self, app: &AppName) -> impl Future<Output = ()> + Send;
+
     /// Asks a container for its health: GET with this `Host`, redirects not
     /// followed; and the engine for that of the image's own HEALTHCHECK, where
     /// the check requires it.
@@ -249,6 +260,15 @@ pub enum ContainerState {
         /// What the engine says of it, if anything.
         error: Option<String>,
     },
+}
+
+/// How a container ended that runs again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastEnd {
+    /// Its exit status.
+    pub code: i64,
+    /// Whether the kernel ended it for its memory.
+    pub out_of_memory: bool,
 }
 
 impl Container {

@@ -45,6 +45,14 @@ pub struct AppDesk {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallId(pub String);
 
+impl CallId {
+    /// The name under which a person's word is remembered: an id has no space, so
+    /// a deploy is never taken for a word, nor a word for a deploy.
+    fn of_word(&self) -> Self {
+        Self(format!("word {}", self.0))
+    }
+}
+
 /// What an engine is asked to do. Each carries the way to answer.
 #[derive(Debug)]
 pub enum Command {
@@ -113,6 +121,9 @@ impl Desk {
         if let Some(first) = self.journal.find_call(&call.0)? {
             return Ok(first);
         }
+        if let Some(first) = self.journal.find_call(&call.of_word().0)? {
+            return Err(Refusal::used(&call, &first));
+        }
         let app = request.app.clone();
         let request = Box::new(request);
         self.ask(&app, |reply| Command::Deploy {
@@ -144,13 +155,17 @@ impl Desk {
         let Some(record) = self.journal.deploy(&deploy)? else {
             return Err(Refusal::unknown_deploy(&deploy));
         };
-        match self.journal.find_call(&call.0)? {
+        let word = call.of_word();
+        match self.journal.find_call(&word.0)? {
             Some(first) if first == deploy => return Ok(()),
             Some(first) => return Err(Refusal::used(&call, &first)),
             None => {}
         }
+        if let Some(first) = self.journal.find_call(&call.0)? {
+            return Err(Refusal::used(&call, &first));
+        }
         self.ask(&record.app, |reply| Command::Decide {
-            call,
+            call: word,
             deploy,
             decision,
             by,

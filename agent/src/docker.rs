@@ -15,6 +15,7 @@
 mod connection;
 mod create;
 mod environment;
+mod events;
 mod failure;
 mod health;
 mod hook;
@@ -37,7 +38,8 @@ use cutover_plan::step::HealthCheck;
 use cutover_wire::request::RegistryCredentials;
 
 use crate::containers::{
-    Container, ContainerError, Containers, HealthAnswer, HookEnd, HookOrder, Room, StartOrder,
+    Container, ContainerError, Containers, HealthAnswer, HookEnd, HookOrder, LastEnd, Room,
+    StartOrder,
 };
 
 use connection::Connection;
@@ -94,6 +96,14 @@ impl Containers for Docker {
 
     async fn list(&self, app: &AppName) -> Result<Vec<Container>, ContainerError> {
         sight::list(&self.connection, app).await
+    }
+
+    async fn last_end(&self, container: &Container) -> Result<Option<LastEnd>, ContainerError> {
+        events::last_end(&self.connection, container).await
+    }
+
+    async fn stirred(&self, app: &AppName) {
+        events::stirred(&self.connection, app).await;
     }
 
     async fn ask(

@@ -12,6 +12,7 @@
 //! Invariant: only the holder of an app's [`Lease`] changes the app.
 
 mod accept;
+mod casualty;
 mod counting;
 mod deploying;
 mod gate;
@@ -30,6 +31,7 @@ mod watch;
 mod window;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use cutover_plan::event::{Event, Failure, FailureClass};
@@ -53,9 +55,6 @@ use deploying::reached;
 pub use lease::{Lease, Leases};
 use look::Look;
 pub(crate) use tell::shown_at;
-
-/// How often an idle engine compares the routes with the containers.
-const KEEP_EVERY: Duration = Duration::from_secs(2);
 
 /// Plans and views that are made at once: people and their scripts look.
 const LOOKERS: usize = 8;
@@ -123,7 +122,7 @@ pub struct Engine<C, T, R> {
     /// The call that waits for the end of the deploy that is under way.
     waiting: Option<Deploy>,
     /// Whether there may be hooks that no step waits for.
-    hooks_left: bool,
+    hooks_left: Arc<AtomicBool>,
 }
 
 /// What becomes of the deploy that is under way.
@@ -167,7 +166,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             releases,
             lookers: Arc::new(Semaphore::new(LOOKERS)),
             waiting: None,
-            hooks_left: false,
+            hooks_left: Arc::default(),
         })
     }
 
@@ -178,12 +177,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         if let Err(failure) = self.adopt().await {
             tracing::warn!(app = %self.lease.app(), "{}", failure.reason);
         }
-        let mut keeper = keep::Keeper::default();
+        let mut rounds = keep::Rounds::new(&self.drivers.containers, self.lease.app());
         let mut housekeeper = retire::Housekeeper::default();
         loop {
             if let Some(deploy) = current.take() {
                 let kind = deploy.state.kind;
-                self.carry_out(deploy, &mut keeper).await?;
+                self.carry_out(deploy, &mut rounds).await?;
+                rounds.begin_anew();
                 housekeeper.hear(kind, (self.drivers.clock)());
                 current = self.waiting.take();
                 continue;
@@ -198,13 +198,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     None => return Ok(()),
                 },
                 () = due => current = Some(self.begin_retirement()?),
-                () = tokio::time::sleep(KEEP_EVERY) => {
-                    if self.hooks_left {
-                        self.clear_hooks().await;
-                    }
-                    let looked = self.keep(keep::Aside::Ended).await;
-                    keeper.hear(self.lease.app(), looked);
-                }
+                turn = rounds.turn() => rounds.take(turn, || self.keep(keep::Aside::Ended)),
             }
         }
     }

@@ -11,9 +11,9 @@ use cutover_wire::request::Decision;
 use jiff::Timestamp;
 use tokio::sync::watch as watch_channel;
 
-use super::keep::{Aside, Keeper};
+use super::keep::{Aside, Rounds};
 use super::steps::{Done, Steps};
-use super::{Course, Deploy, Engine, EngineError, KEEP_EVERY, Wanted, respond, window};
+use super::{Course, Deploy, Engine, EngineError, Wanted, respond, window};
 use crate::clock::Clock;
 use crate::containers::Containers;
 use crate::desk::{CallId, Command, Refusal};
@@ -27,6 +27,9 @@ const MAX_NOTES: usize = 200;
 /// is no plan: what its restart takes.
 const PLAN_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How often the clock of the host is looked at by who waits for a time of it.
+const CLOCK_LOOK: Duration = Duration::from_secs(2);
+
 /// How a step ended.
 enum End {
     Event(Event),
@@ -38,7 +41,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     pub(super) async fn carry_out(
         &mut self,
         mut deploy: Deploy,
-        keeper: &mut Keeper,
+        rounds: &mut Rounds<C>,
     ) -> Result<(), EngineError> {
         // Before anything is begun, and after a crash: what nobody waits for goes.
         self.clear_hooks_of(&deploy).await;
@@ -47,7 +50,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 Next::Nothing => return Ok(()),
                 Next::End(outcome) => Event::Ended { outcome },
                 Next::Plan => self.plan_event(&deploy).await,
-                Next::Wait { until, .. } => match self.wait(&mut deploy, until, keeper).await? {
+                Next::Wait { until, .. } => match self.wait(&mut deploy, until, rounds).await? {
                     End::Event(event) => event,
                     End::Turned => continue,
                 },
@@ -68,7 +71,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                         self.append(&mut deploy, Event::StepFailed { at, failure })?;
                         continue;
                     }
-                    let end = self.do_step(&mut deploy, at, &step, keeper).await?;
+                    let end = self.do_step(&mut deploy, at, &step, rounds).await?;
                     if let End::Event(event) = end {
                         self.append(&mut deploy, event)?;
                     }
@@ -110,7 +113,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         deploy: &mut Deploy,
         at: Cursor,
         step: &Step,
-        keeper: &mut Keeper,
+        rounds: &mut Rounds<C>,
     ) -> Result<End, EngineError> {
         let (progress, mut notes) = watch_channel::channel(String::new());
         let mut noted = 0;
@@ -134,10 +137,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         tokio::pin!(late);
         let work = steps.perform(step, running);
         tokio::pin!(work);
-        let mut tick = tokio::time::interval(KEEP_EVERY);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tick.reset();
-        let mut keeping = None;
+        rounds.begin_anew();
         loop {
             tokio::select! {
                 // An abort that is there wins over a step that ends now.
@@ -165,13 +165,9 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     let note = notes.borrow_and_update().clone();
                     self.append(deploy, Event::StepProgressed { at, note })?;
                 }
-                _ = tick.tick(), if leaves_routes_alone(step) && keeping.is_none() => {
-                    keeping = Some(Box::pin(self.keep(Aside::Kept)));
-                }
                 // Looked at beside the step, which must not wait for it.
-                Some(looked) = async { Some(keeping.as_mut()?.await) } => {
-                    keeping = None;
-                    keeper.hear(self.lease.app(), looked);
+                turn = rounds.turn(), if leaves_routes_alone(step) => {
+                    rounds.take(turn, || self.keep(Aside::Kept));
                 }
             }
         }
@@ -182,10 +178,11 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         &mut self,
         deploy: &mut Deploy,
         until: Timestamp,
-        keeper: &mut Keeper,
+        rounds: &mut Rounds<C>,
     ) -> Result<End, EngineError> {
         let expired = reached(Arc::clone(&self.drivers.clock), Some(until));
         tokio::pin!(expired);
+        rounds.begin_anew();
         loop {
             tokio::select! {
                 biased;
@@ -199,10 +196,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     let time = (self.drivers.clock)();
                     return Ok(End::Event(Event::HoldExpired { time }));
                 }
-                () = tokio::time::sleep(KEEP_EVERY) => {
-                    let looked = self.keep(Aside::Kept).await;
-                    keeper.hear(self.lease.app(), looked);
-                }
+                turn = rounds.turn() => rounds.take(turn, || self.keep(Aside::Kept)),
             }
         }
     }
@@ -304,7 +298,7 @@ pub(super) async fn reached(clock: Clock, time: Option<Timestamp>) {
         let left = Duration::try_from(time.duration_since(clock()));
         match left.unwrap_or(Duration::ZERO) {
             Duration::ZERO => return,
-            left => tokio::time::sleep(left.min(KEEP_EVERY)).await,
+            left => tokio::time::sleep(left.min(CLOCK_LOOK)).await,
         }
     }
 }

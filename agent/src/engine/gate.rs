@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::deploying::RESUMED_AT_LEAST;
 use super::observe::host_of;
-use super::steps::{Steps, casualty};
+use super::steps::Steps;
 use crate::containers::{Container, Containers, HealthAnswer};
 use crate::traffic::Traffic;
 
@@ -72,7 +72,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 return Err(gone(release));
             };
             let restarts = *restarts.get_or_insert_with(|| self.restarts_before(container));
-            if let Some(casualty) = casualty(container, restarts) {
+            if let Some(casualty) = self.casualty(container, restarts).await {
                 let log = self.log_of(&containers, release).await;
                 let failure = Failure::new(FailureClass::Release, gate.casualty(&casualty));
                 return Err(failure.log(log));

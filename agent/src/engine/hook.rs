@@ -5,6 +5,8 @@
 //! until its result is in the journal. What no step waits for any more is
 //! stopped and removed.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cutover_plan::event::{Failure, FailureClass, Finding};
@@ -106,20 +108,25 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         self.clear_hooks().await;
     }
 
-    /// Stops and removes every hook of the app.
-    pub(super) async fn clear_hooks(&mut self) {
+    /// Stops and removes every hook of the app. It needs nothing of the engine
+    /// while it goes on.
+    pub(super) fn clear_hooks(&self) -> impl Future<Output = ()> + Send + use<C, T, R> {
         let grace = self.spec.run.stop_grace;
-        let app = self.lease.app();
-        let cleared = self.drivers.containers.remove_hooks(app, grace);
-        let trouble = match tokio::time::timeout(grace.saturating_add(MARGIN), cleared).await {
-            Ok(Ok(())) => {
-                self.hooks_left = false;
-                return;
-            }
-            Ok(Err(error)) => error.reason,
-            Err(_) => "the engine does not answer".to_owned(),
-        };
-        tracing::warn!(%app, %trouble, "hooks were not looked for, and may run on");
-        self.hooks_left = true;
+        let app = self.lease.app().clone();
+        let containers = Arc::clone(&self.drivers.containers);
+        let left = Arc::clone(&self.hooks_left);
+        async move {
+            let cleared = containers.remove_hooks(&app, grace);
+            let trouble = match tokio::time::timeout(grace.saturating_add(MARGIN), cleared).await {
+                Ok(Ok(())) => {
+                    left.store(false, Ordering::Relaxed);
+                    return;
+                }
+                Ok(Err(error)) => error.reason,
+                Err(_) => "the engine does not answer".to_owned(),
+            };
+            tracing::warn!(%app, %trouble, "hooks were not looked for, and may run on");
+            left.store(true, Ordering::Relaxed);
+        }
     }
 }

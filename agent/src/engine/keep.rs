@@ -2,17 +2,23 @@
 //! was started anew has another address, a proxy that lost its table has none,
 //! a changed configuration has other domains.
 
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cutover_plan::id::AppName;
 use cutover_wire::table::Route;
+use tokio::time::Instant;
 
 use super::route::{self, Parts, Put};
 use super::{Engine, Lease, Look, side};
 use crate::containers::Containers;
 use crate::journal::Record;
 use crate::traffic::Traffic;
+
+/// How often the routes are compared with the containers, where no news hasten it.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// How long a look may take: both answer in milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -26,16 +32,75 @@ pub(super) enum Aside {
     Ended,
 }
 
-/// What the last look found, so that the log tells a trouble once.
-#[derive(Debug, Default)]
-pub(super) struct Keeper {
+/// What goes on while something else is waited for.
+type Waited<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// One look at the route after the other, beside whatever else is waited for.
+pub(super) struct Rounds<C> {
+    containers: Arc<C>,
+    app: AppName,
+    /// When the next look is due, if none is under way.
+    due: Instant,
+    stirred: Waited<()>,
+    look: Option<Waited<Result<(), String>>>,
+    /// What the last look found, so that the log tells a trouble once.
     trouble: Option<String>,
 }
 
-impl Keeper {
-    /// Takes note of how a look ended.
-    pub(super) fn hear(&mut self, app: &AppName, looked: Result<(), String>) {
-        let trouble = looked.err();
+/// What a round has come to.
+pub(super) enum Turn {
+    /// It is time to look.
+    Due,
+    /// A look has ended.
+    Looked(Result<(), String>),
+}
+
+impl<C: Containers> Rounds<C> {
+    pub(super) fn new(containers: &Arc<C>, app: &AppName) -> Self {
+        Self {
+            containers: Arc::clone(containers),
+            app: app.clone(),
+            due: Instant::now() + EVERY,
+            stirred: stirred(containers, app),
+            look: None,
+            trouble: None,
+        }
+    }
+
+    /// Forgets the look that is under way, which was for what is over.
+    pub(super) fn begin_anew(&mut self) {
+        self.look = None;
+        self.due = Instant::now() + EVERY;
+    }
+
+    /// Waits until there is something to do. Nothing is lost if it is dropped.
+    pub(super) async fn turn(&mut self) -> Turn {
+        if let Some(look) = &mut self.look {
+            return Turn::Looked(look.await);
+        }
+        tokio::select! {
+            () = &mut self.stirred => self.stirred = stirred(&self.containers, &self.app),
+            () = tokio::time::sleep_until(self.due) => {}
+        }
+        Turn::Due
+    }
+
+    /// Does it, with a look that is made where one is due.
+    pub(super) fn take<F>(&mut self, turn: Turn, look: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        match turn {
+            Turn::Due => self.look = Some(Box::pin(look())),
+            Turn::Looked(looked) => {
+                self.begin_anew();
+                self.hear(looked);
+            }
+        }
+    }
+
+    fn hear(&mut self, looked: Result<(), String>) {
+        let (app, trouble) = (&self.app, looked.err());
         if trouble != self.trouble {
             match &trouble {
                 Some(trouble) => tracing::warn!(%app, "{trouble}"),
@@ -44,6 +109,11 @@ impl Keeper {
             self.trouble = trouble;
         }
     }
+}
+
+fn stirred<C: Containers>(containers: &Arc<C>, app: &AppName) -> Waited<()> {
+    let (containers, app) = (Arc::clone(containers), app.clone());
+    Box::pin(async move { containers.stirred(&app).await })
 }
 
 impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
@@ -58,7 +128,12 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         aside: Aside,
     ) -> impl Future<Output = Result<(), String>> + Send + use<C, T, R> {
         let (look, lease) = (self.look(), Arc::clone(&self.lease));
+        let hooks = aside == Aside::Ended && self.hooks_left.load(Ordering::Relaxed);
+        let hooks = hooks.then(|| self.clear_hooks());
         async move {
+            if let Some(hooks) = hooks {
+                hooks.await;
+            }
             let mended = tokio::time::timeout(PATIENCE, async {
                 match (look.releases.serving, aside) {
                     (Some(_), _) => look.mend(&lease, aside).await,

@@ -24,9 +24,7 @@ use jiff::Timestamp;
 use super::counting::Memory;
 use super::deploying::RESUMED_AT_LEAST;
 use super::{Drivers, Lease, Progress};
-use crate::containers::{
-    Container, ContainerError, ContainerErrorKind, ContainerState, Containers, StartOrder,
-};
+use crate::containers::{Container, ContainerError, ContainerErrorKind, Containers, StartOrder};
 use crate::traffic::{Traffic, TrafficError};
 
 /// Lines of the app that a failure carries: a stack trace fits.
@@ -457,37 +455,5 @@ pub(super) fn failure_of(error: ContainerError) -> Failure {
     match error.hint {
         Some(hint) => failure.hint(hint),
         None => failure,
-    }
-}
-
-/// Why a container can no longer answer, in a sentence; none while it runs as
-/// it was started. `restarts` is how often it had been started anew before.
-pub(super) fn casualty(container: &Container, restarts: u32) -> Option<String> {
-    let name = &container.name;
-    match &container.state {
-        ContainerState::Exited {
-            code,
-            out_of_memory,
-            error,
-        } => {
-            let cause = match (out_of_memory, error) {
-                (true, _) => ", out of memory".to_owned(),
-                (false, Some(error)) => format!(": {error}"),
-                (false, None) => String::new(),
-            };
-            Some(format!("{name} exited with {code}{cause}"))
-        }
-        ContainerState::Running { .. } | ContainerState::Starting
-            if container.restarts > restarts =>
-        {
-            let times = container.restarts - restarts;
-            let times = if times == 1 {
-                "once".to_owned()
-            } else {
-                format!("{times} times")
-            };
-            Some(format!("{name} exited and was started anew {times}"))
-        }
-        ContainerState::Running { .. } | ContainerState::Starting => None,
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::counting::Judge;
 use super::observe::host_of;
-use super::steps::{Done, Steps, casualty};
+use super::steps::{Done, Steps};
 use crate::containers::{Container, Containers, HealthAnswer};
 use crate::traffic::Traffic;
 
@@ -56,6 +56,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let mut evidence = Evidence::default();
         let mut patients = Patients::default();
         let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
+        let mut stirred = Box::pin(self.stirred());
         loop {
             let listed = self.drivers.containers.list(self.lease.app());
             let listed = tokio::time::timeout(LOOK_PATIENCE, listed).await;
@@ -113,8 +114,16 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                     return Ok(Done::Found(Finding::Judged { verdict }));
                 }
             }
-            tokio::time::sleep(look).await;
+            tokio::select! {
+                () = &mut stirred => stirred.set(self.stirred()),
+                () = tokio::time::sleep(look) => {}
+            }
         }
+    }
+
+    /// A container that ends is seen at once, and not at the next look.
+    fn stirred(&self) -> impl Future<Output = ()> {
+        self.drivers.containers.stirred(self.lease.app())
     }
 
     /// How long the release has been watched. After a restart of the agent a watch
@@ -241,7 +250,7 @@ impl Patients {
             let patient = self.0.entry(container.name.clone()).or_default();
             let before = || steps.restarts_before(container);
             let restarts = *patient.restarts.get_or_insert_with(before);
-            patient.casualty = casualty(container, restarts);
+            patient.casualty = steps.casualty(container, restarts).await;
             match steps.ask(container, check).await {
                 HealthAnswer::Good => patient.bad_answers = 0,
                 HealthAnswer::Bad(answer) => {

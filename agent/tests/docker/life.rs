@@ -3,11 +3,12 @@
 use std::time::{Duration, Instant};
 
 use cutover_agent::containers::{
-    Container, ContainerErrorKind, ContainerState, Containers as _, HealthAnswer, StartOrder,
+    Container, ContainerErrorKind, ContainerState, Containers as _, HealthAnswer, LastEnd,
+    StartOrder,
 };
 use cutover_agent::docker::Docker;
 use cutover_plan::spec::Bytes;
-use cutover_tests::host::host;
+use cutover_tests::host::{docker, host};
 use cutover_tests::wait::eventually;
 
 use crate::orders::{DEADLINE, engine, only, question, started};
@@ -121,6 +122,11 @@ async fn a_container_that_ends_shows_its_exit_code_its_restarts_and_its_last_lin
         anyhow::Ok(())
     })
     .await?;
+    let end = LastEnd {
+        code: 1,
+        out_of_memory: false,
+    };
+    assert_eq!(engine().last_end(&container).await?, Some(end));
     let lines = engine().last_lines(&container, 50).await?;
     assert!(!lines.is_empty() && lines.len() <= 50, "{lines:?}");
     assert!(engine().last_lines(&container, 1).await?.len() <= 1);
@@ -129,6 +135,30 @@ async fn a_container_that_ends_shows_its_exit_code_its_restarts_and_its_last_lin
         engine().last_lines(&container, 50).await?,
         Vec::<String>::new()
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_container_that_ends_is_told_to_who_waits_for_news_of_its_app_alone() -> anyhow::Result<()>
+{
+    let (order, container) = started("news", &[("VERSION", "1")], |_| {}).await?;
+    let other = "other".parse()?;
+    let engine = engine();
+    let (ours, others) = (engine.stirred(&order.app), engine.stirred(&other));
+    tokio::pin!(ours, others);
+    // The news begin when the engine has been asked; nothing tells when it was.
+    let again = eventually("the end is told", DEADLINE, async || {
+        tokio::select! {
+            () = &mut others => anyhow::bail!("told to the other app, too"),
+            () = &mut ours => anyhow::Ok(()),
+            () = async {
+                let _ = docker(&["restart", "--time", "0", &container.id]).await;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            } => anyhow::bail!("nothing was told"),
+        }
+    });
+    again.await?;
+    engine.remove(&container, Duration::ZERO).await?;
     Ok(())
 }
 
@@ -142,7 +172,8 @@ async fn a_container_over_its_memory_limit_is_seen_as_that() -> anyhow::Result<(
     let limit = |order: &mut StartOrder| {
         order.run.memory = Some(Bytes(32 << 20));
     };
-    let (order, _) = started("memory", &environment, limit).await?;
+    let (order, container) = started("memory", &environment, limit).await?;
+    assert_eq!(engine().last_end(&container).await?, None);
     eventually("the kernel ends it", DEADLINE, async || {
         let state = only(&order).await?.state;
         match state {
@@ -155,6 +186,12 @@ async fn a_container_over_its_memory_limit_is_seen_as_that() -> anyhow::Result<(
         }
     })
     .await?;
+    // It may run again by now, and the engine still knows.
+    let end = LastEnd {
+        code: 137,
+        out_of_memory: true,
+    };
+    assert_eq!(engine().last_end(&container).await?, Some(end));
     let error = engine()
         .preflight(&order.image, Some(Bytes(1 << 50)))
         .await

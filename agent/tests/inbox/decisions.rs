@@ -1,9 +1,9 @@
 //! What a person says to a deploy: who may say it, and that it is taken once.
 
 use cutover_plan::event::{Event, Promotion};
-use cutover_wire::agent::{DeployView, decision_path};
+use cutover_wire::agent::{Accepted, DeployView, decision_path};
 
-use crate::host::{Answer, Call, Host, WAITS, id, token};
+use crate::host::{Answer, Call, Host, ROLLBACK, WAITS, id, token};
 use crate::local::{ask, post};
 
 const WORDS: [(&str, &str); 3] = [
@@ -127,6 +127,24 @@ async fn path_and_body_agree_or_nothing_is_done() {
         &body(&second, r#"{"approve":{}}"#),
     );
     check_refused(&host, &again.request(), 409, "used_id").await;
+}
+
+#[tokio::test]
+async fn a_call_and_a_word_of_one_id_are_not_taken_for_each_other() {
+    let host = Host::new().await;
+    let begins = Call::new("/v1/deploys", ROLLBACK);
+    let answer = host.ask(&begins.request()).await;
+    assert_eq!(answer.status, 202, "{answer:?}");
+    let deploy = answer.json::<Accepted>().deploy;
+    host.note(&deploy, WAITS);
+    let approve = decision_path(&deploy, "approve");
+    let mut word = Call::new(&approve, &body(&deploy, r#"{"approve":{}}"#));
+    check_refused(&host, &word.request(), 409, "used_id").await;
+    word.id = "word-1".to_owned();
+    assert_eq!(host.ask(&word.request()).await.status, 202);
+    let mut second = Call::new("/v1/deploys", ROLLBACK);
+    second.id.clone_from(&word.id);
+    check_refused(&host, &second.request(), 409, "used_id").await;
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cutover_agent::containers::{
     Container, ContainerError, ContainerErrorKind, ContainerState, Containers, HealthAnswer,
-    HookEnd, HookOrder, Room, StartOrder,
+    HookEnd, HookOrder, LastEnd, Room, StartOrder,
 };
 use cutover_plan::id::{AppName, Digest, ImageReference};
 use cutover_plan::spec::Bytes;
@@ -178,6 +178,16 @@ impl Containers for Sim {
                 HealthAnswer::Bad("answered 503".to_owned())
             }
         })
+    }
+
+    /// Nothing is remembered of an end, as by an engine that was restarted.
+    async fn last_end(&self, _: &Container) -> Result<Option<LastEnd>, ContainerError> {
+        Ok(None)
+    }
+
+    /// No news ever come, so all is found by looking.
+    async fn stirred(&self, _: &AppName) {
+        std::future::pending().await
     }
 
     async fn last_lines(&self, _: &Container, _: usize) -> Result<Vec<String>, ContainerError> {

@@ -1,0 +1,141 @@
+//! What the engine tells by itself: that a container ended, and how. It
+//! forgets all but the last few hundred such news, and all of them when it is
+//! restarted. So they hasten a look and explain what is seen; what is true is
+//! found by looking.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use bollard::models::EventMessage;
+use bollard::query_parameters::EventsOptions;
+use cutover_plan::id::AppName;
+use futures_util::StreamExt as _;
+use jiff::Timestamp;
+
+use crate::containers::{Container, ContainerError, LastEnd};
+
+use super::connection::{Connection, QUESTION};
+use super::labels;
+
+/// How long the engine may take to look into its memory: it only explains.
+const MEMORY: Duration = Duration::from_secs(5);
+
+/// Before an engine that tells nothing is asked again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How the container ended before it was started anew, if the engine knows.
+pub(super) async fn last_end(
+    engine: &Connection,
+    container: &Container,
+) -> Result<Option<LastEnd>, ContainerError> {
+    let now = Timestamp::now();
+    let now = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
+    let options = EventsOptions {
+        since: Some("0".to_owned()),
+        until: Some(now),
+        filters: Some(about(
+            ("container", &container.id),
+            &["start", "oom", "die"],
+        )),
+    };
+    let what = format!("asking how the container {} ended", container.name);
+    let ends = engine.call(what, MEMORY, async |client| {
+        let mut story = Story::default();
+        let mut news = client.events(Some(options));
+        while let Some(told) = news.next().await {
+            story.hear(&told?);
+        }
+        Ok(story.end)
+    });
+    Ok(ends.await?)
+}
+
+/// Completes when something happens to a container of the app that is worth a
+/// look: it starts, ends, or its health changes.
+pub(super) async fn stirred(engine: &Connection, app: &AppName) {
+    let label = format!("{}={app}", labels::APP);
+    let worth = ["start", "oom", "die", "destroy", "health_status"];
+    loop {
+        let options = EventsOptions {
+            filters: Some(about(("label", &label), &worth)),
+            ..EventsOptions::default()
+        };
+        if let Ok(client) = engine.client("listening to the container engine", QUESTION)
+            && let Some(Ok(_)) = client.events(Some(options)).next().await
+        {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn about((key, value): (&str, &str), events: &[&str]) -> HashMap<String, Vec<String>> {
+    let list = |values: &[&str]| values.iter().map(|&one| one.to_owned()).collect();
+    HashMap::from([
+        ("type".to_owned(), list(&["container"])),
+        (key.to_owned(), list(&[value])),
+        ("event".to_owned(), list(events)),
+    ])
+}
+
+/// The lives of one container, as they are told.
+#[derive(Default)]
+struct Story {
+    out_of_memory: bool,
+    end: Option<LastEnd>,
+}
+
+impl Story {
+    fn hear(&mut self, told: &EventMessage) {
+        match told.action.as_deref() {
+            Some("start") => self.out_of_memory = false,
+            // It comes before the end.
+            Some("oom") => self.out_of_memory = true,
+            Some("die") => {
+                let attributes = told.actor.as_ref().and_then(|one| one.attributes.as_ref());
+                let code = attributes.and_then(|all| all.get("exitCode")?.parse().ok());
+                self.end = code.map(|code| LastEnd {
+                    code,
+                    out_of_memory: self.out_of_memory,
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(action: &str, code: Option<&str>) -> EventMessage {
+        let json = serde_json::json!({
+            "Action": action,
+            "Actor": { "Attributes": code.map(|code| HashMap::from([("exitCode", code)])) },
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn check(story: &[(&str, Option<&str>)], expected: Option<(i64, bool)>) {
+        let mut heard = Story::default();
+        for (action, code) in story {
+            heard.hear(&told(action, *code));
+        }
+        let end = heard.end.map(|end| (end.code, end.out_of_memory));
+        assert_eq!(end, expected, "{story:?}");
+    }
+
+    #[test]
+    fn the_newest_end_counts_and_memory_belongs_to_its_own_life() {
+        check(&[], None);
+        check(&[("start", None)], None);
+        check(&[("start", None), ("die", Some("1"))], Some((1, false)));
+        let killed = [("start", None), ("oom", None), ("die", Some("137"))];
+        check(&killed, Some((137, true)));
+        let mut twice = killed.to_vec();
+        twice.extend([("start", None), ("die", Some("2")), ("start", None)]);
+        check(&twice, Some((2, false)));
+        check(&[("die", None)], None);
+        check(&[("die", Some("many"))], None);
+    }
+}
