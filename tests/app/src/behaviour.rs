@@ -21,6 +21,9 @@ pub struct Behaviour {
     pub errors_after: Duration,
     /// `CRASH_AFTER_S`: ends with exit code 1 this long after start.
     pub crash_after: Option<Duration>,
+    /// `CRASH_IN_USE_S`: the same, this long after the first request that is not
+    /// about its health.
+    pub crash_in_use: Option<Duration>,
     /// `EXIT_AT_START`: prints this error and exits with code 1.
     pub exit_at_start: Option<String>,
     /// `MEMORY_MB`: memory to take and touch.
@@ -121,6 +124,7 @@ impl Behaviour {
             error_rate,
             errors_after: errors_after.unwrap_or_default(),
             crash_after: seconds("CRASH_AFTER_S")?,
+            crash_in_use: seconds("CRASH_IN_USE_S")?,
             exit_at_start: reason("EXIT_AT_START", "this release cannot start"),
             memory_megabytes: Duration::from_secs_f64(megabytes).as_secs() as usize,
             memory_after: seconds("MEMORY_AFTER_S")?.unwrap_or_default(),

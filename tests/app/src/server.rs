@@ -28,7 +28,7 @@ mod stream;
 pub enum End {
     /// Asked to stop, and every open request was finished.
     Stopped,
-    /// By `CRASH_AFTER_S`: open requests are cut off.
+    /// By `CRASH_AFTER_S` or `CRASH_IN_USE_S`: open requests are cut off.
     Crashed,
 }
 
@@ -39,6 +39,8 @@ struct App {
     started: Instant,
     /// Counts answers that may be errors, to spread the errors evenly.
     judged: std::sync::atomic::AtomicU64,
+    /// Told of each request that is not about health.
+    used: Arc<Notify>,
     /// Turns true when the app was asked to stop.
     stopping: watch::Receiver<bool>,
     /// Closes its channel when the last connection lets go of the app.
@@ -65,14 +67,16 @@ pub async fn run(behaviour: Behaviour) -> Result<End, io::Error> {
     let (stop, stopping) = watch::channel(false);
     let (open, mut closed) = mpsc::channel(1);
     let ignores_sigterm = behaviour.ignores_sigterm;
-    let crash_after = behaviour.crash_after;
+    let (crash_after, crash_in_use) = (behaviour.crash_after, behaviour.crash_in_use);
     let stop_delay = behaviour.stop_delay;
+    let used = Arc::new(Notify::new());
     let journal = Journal::open(behaviour.journal_file.as_deref())?;
     let app = Arc::new(App {
         behaviour,
         journal,
         started,
         judged: std::sync::atomic::AtomicU64::new(0),
+        used: Arc::clone(&used),
         stopping,
         _open: open,
     });
@@ -83,9 +87,13 @@ pub async fn run(behaviour: Behaviour) -> Result<End, io::Error> {
     take_memory(&app.behaviour);
 
     let crash = async {
-        match crash_after {
-            Some(after) => tokio::time::sleep_until(started + after).await,
-            None => std::future::pending().await,
+        match (crash_after, crash_in_use) {
+            (Some(after), _) => tokio::time::sleep_until(started + after).await,
+            (None, Some(after)) => {
+                used.notified().await;
+                tokio::time::sleep(after).await;
+            }
+            (None, None) => std::future::pending().await,
         }
     };
     let stop_request = async {

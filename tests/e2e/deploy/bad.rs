@@ -176,10 +176,10 @@ async fn a_crash_under_traffic_brings_the_old_release_back() -> anyhow::Result<(
     let case = Case {
         app: "crashes",
         tables: &tables,
-        release: &[("CRASH_AFTER_S", "3")],
+        release: &[("CRASH_IN_USE_S", "1")],
         code: 3,
         told: &[
-            "why      cutover-crashes-v2-0 e",
+            "why      cutover-crashes-v2-0 exited with 1",
             "error: crashing as asked to",
             "v1 serves",
         ],

@@ -178,7 +178,7 @@ async fn a_canary_that_fails_its_share_is_taken_back_before_most_users_saw_it() 
 async fn a_canary_that_crashes_under_its_share_is_taken_back() -> anyhow::Result<()> {
     CANARY
         .named("diesbird")
-        .taken_back(&[("CRASH_AFTER_S", "2.5")], 3, &["exited with 1"])
+        .taken_back(&[("CRASH_IN_USE_S", "0.5")], 3, &["exited with 1"])
         .await?;
     Ok(())
 }

@@ -44,7 +44,7 @@ async fn route(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
     match (request.method(), path.as_str()) {
         (&Method::GET | &Method::HEAD, "/healthz") => return app.health(),
         (&Method::GET, "/journal") => return app.journal(&request),
-        _ => {}
+        _ => app.used.notify_one(),
     }
     tokio::time::sleep(app.behaviour.delay).await;
     if app.errs() {
