@@ -75,7 +75,7 @@ impl Errand {
         mut ticket: Ticket,
         mut request: Request<RequestBody>,
     ) -> Result<Response<AnswerBody>, Broken> {
-        if self.probe {
+        if self.probe || self.shown {
             ticket.leave_uncounted();
         }
         let mut fresh = self.websocket != WebSocket::No;

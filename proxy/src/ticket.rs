@@ -131,8 +131,9 @@ impl Ticket {
         self.kind = kind;
     }
 
-    /// The request is a probe of the front door: it is waited for like any
-    /// other, but how it went is not counted among the users' requests.
+    /// The request is a probe of the front door or a tester's of a preview: it is
+    /// waited for like any other, but how it went is not counted among the users'
+    /// requests, by which releases are judged.
     pub(crate) fn leave_uncounted(&mut self) {
         self.settled = true;
     }

@@ -248,6 +248,9 @@ fn a_preview_is_shown_to_the_secret_alone_and_no_target_sees_it() {
     // The digest is in the table for everybody to read, and opens nothing.
     let digest = Preview::new("x-preview", "open sesame", "v2").sha256;
     check(&[("X-Preview", &digest)], "v1");
+    // Releases are judged by their users, and who looks at a preview is none.
+    let judged = |pool: &str| proxy.statistics(pool).succeeded;
+    assert_eq!((judged("v1"), judged("v2")), (4, 0));
     for backend in [&v1, &v2] {
         for seen in &*backend.seen.lock().unwrap() {
             assert_eq!(seen.field("x-preview"), None);
