@@ -111,6 +111,8 @@ pub(crate) enum Meddling {
     SentToStandby,
     /// What runs answers nobody any more.
     Sickened,
+    /// Requests are held, as after a way back on which the proxy refused.
+    LeftHeld,
 }
 
 /// What is written into the app's file: what there is, and what instead.

@@ -9,7 +9,7 @@ use cutover_agent::forge::Message;
 use cutover_plan::id::{DeployId, Digest, ReleaseNumber};
 use cutover_plan::step::HookPoint;
 use cutover_wire::statistics::Statistics;
-use cutover_wire::table::{Maintenance, Pool, Route, Split, Table, WHOLE};
+use cutover_wire::table::{Maintenance, Park, Pool, Route, Split, Table, WHOLE};
 use tokio::time::Instant;
 
 use crate::scenario::{Behaviour, Meddling};
@@ -298,6 +298,14 @@ impl World {
                 }
             }
             Meddling::Lost => self.table.apps.clear(),
+            Meddling::LeftHeld => {
+                let route = self.table.apps.get_mut("shop").unwrap();
+                route.park = Some(Park {
+                    max_requests: 1_000,
+                    max_bytes: 1 << 20,
+                    max_age_ms: 90_000,
+                });
+            }
             Meddling::SentToStandby => {
                 let route = self.table.apps.get_mut("shop").unwrap();
                 let mut pools = route.pools.keys();

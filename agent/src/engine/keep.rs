@@ -165,7 +165,9 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         let change = |now: Option<&Route>| {
             *absent.lock().unwrap_or_else(PoisonError::into_inner) = None;
             // A deploy that holds requests says itself when they go on, and to whom.
-            if let Some(held) = now.filter(|now| now.park.is_some()) {
+            // Where none is under way they go on, as soon as somebody can answer them.
+            let held = now.filter(|now| aside == Aside::Kept && now.park.is_some());
+            if let Some(held) = held {
                 return Some(held.clone());
             }
             let named = now.iter().flat_map(|now| now.pools.keys());

@@ -106,6 +106,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "left held",
+        file: &[IN_PLACE, PATIENT],
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Meddle(Meddling::LeftHeld),
+            Ask::Wait(Duration::from_secs(5)),
+        ],
+        serves: Some(1),
+        seen: |world| world.held_in_all >= 1,
+        ..PLAIN
+    },
+    Scenario {
         name: "in place of a broken release",
         file: &[IN_PLACE, PATIENT],
         asks: &[
