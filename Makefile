@@ -1,7 +1,7 @@
 # What a person types. Each target installs and starts what it needs on a fresh
 # Debian or Ubuntu machine; only the Rust toolchain must be there.
 
-.PHONY: help demo test lint bench bench-proxy bench-judge build programs app conformance toolchain
+.PHONY: help demo test lint bench bench-proxy bench-deploy bench-judge build programs app conformance toolchain
 .DEFAULT_GOAL := help
 
 MUSL := x86_64-unknown-linux-musl
@@ -12,6 +12,7 @@ help:
 	@echo 'make lint          format, lints, licences, workflows, scripts'
 	@echo 'make bench         the proxy and the deploy, measured'
 	@echo 'make bench-proxy   the proxy alone beside nginx, haproxy and Caddy; WORKLOADS=... for some of it'
+	@echo 'make bench-deploy  a deploy beside docker run, a rollback, and what the agent costs'
 	@echo 'make bench-judge   how often the canary judge is wrong, and how soon it is right'
 
 demo: programs
@@ -28,7 +29,7 @@ lint: toolchain
 bench: app
 	tests/host/install bench
 	cargo build --release --package cutover-proxy --bins --locked
-	cargo build --release --package cutover-agent --bins --locked
+	cargo build --release --package cutover-agent --bins --example bench-agent --locked
 	cargo build --release --package cutover --bins --locked
 	cargo build --release --package cutover-demo-app --bins --locked
 	cargo build --release --package cutover-tests --bin cutover-bench-deploy --bin cutover-bench-reload --locked
@@ -39,6 +40,14 @@ bench-proxy: toolchain
 	tests/host/install bench
 	cargo build --release --package cutover-proxy --bins --locked
 	tests/bench/proxy $(WORKLOADS)
+
+bench-deploy: app
+	cargo build --release --package cutover-proxy --bins --locked
+	cargo build --release --package cutover-agent --bins --example bench-agent --locked
+	cargo build --release --package cutover --bins --locked
+	cargo build --release --package cutover-demo-app --bins --locked
+	cargo build --release --package cutover-tests --bin cutover-bench-deploy --locked
+	tests/host/run tests/bench/deploy.sh $(DEPLOY)
 
 # Pure computing: no host, no root; RUNS=500 is quicker than the 10000 of the documents.
 bench-judge: toolchain

@@ -6,6 +6,11 @@
 //! release. The rule of the health check, the image and the engine are the
 //! same, and the image is on the host for both; pulls are measured apart.
 //!
+//! Then rollbacks to the release that stands by: from the start of the command
+//! line until the last request of a user is sent that the bad release answers,
+//! with users who send one request after the other. And what the agent holds in
+//! memory after all that.
+//!
 //! A deploy first stops the release before last, which was kept warm until
 //! then. That is measured in a row of its own: `beside` is a deploy beside
 //! which only the serving release runs, `third` one that has to stop another.
@@ -22,8 +27,10 @@ use cutover_tests::host::docker;
 use cutover_tests::image::{self, Image};
 use cutover_tests::request::get;
 use cutover_tests::rig::{Rig, Setup};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
 const APP: &str = "bench";
@@ -34,6 +41,10 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// Between two looks of the user at the front door. There is one in both arms:
 /// looking costs time of the processor.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// Rollbacks that are measured, and users who send requests meanwhile.
+const ROLLBACKS: usize = 7;
+const USERS: usize = 4;
 
 /// The network and the address of the bare container, so that the address is
 /// known before the container is there.
@@ -117,6 +128,8 @@ async fn main() -> anyhow::Result<ExitCode> {
     let ratio = summary(&rounds)?;
     parts(&rounds)?;
     pulls(&rig).await?;
+    rollbacks(&rig, &images).await?;
+    memory(&rig)?;
     // Dropped, the programs would print their logs; the test host ends them.
     std::mem::forget(rig);
     let met = arguments.at_most.is_none_or(|at_most| ratio <= at_most);
@@ -326,6 +339,68 @@ async fn pulls(rig: &Rig) -> anyhow::Result<()> {
     say(&format!(
         "\na pull of a new image whose layer is there: docker pull {bare:.1} ms, the step {step:.1} ms (medians of {})",
         ROUNDS.len()
+    ))
+}
+
+/// Rollbacks under users, each from a release that was just promoted.
+async fn rollbacks(rig: &Rig, images: &[Image; 2]) -> anyhow::Result<()> {
+    let [a, b] = images;
+    let mut times = Vec::new();
+    for _ in 0..ROLLBACKS {
+        deploy(rig, a, "a").await?;
+        deploy(rig, b, "b").await?;
+        times.push(rollback(rig, "b", "a").await?);
+    }
+    let (middle, low, high) = (ms(median(&times)), ms(least(&times)), ms(most(&times)));
+    say(&format!(
+        "\nrollback, from the command to the last request of the bad release: {middle:.1} ms (from {low:.1} to {high:.1} in {ROLLBACKS})"
+    ))
+}
+
+async fn rollback(rig: &Rig, from: &str, to: &str) -> anyhow::Result<Duration> {
+    let back = Notify::new();
+    let users = join_all((0..USERS).map(|_| async {
+        let mut last = Instant::now();
+        let over = back.notified();
+        tokio::pin!(over);
+        loop {
+            let began = Instant::now();
+            tokio::select! {
+                seen = rig.version() => if seen? == from { last = began },
+                () = &mut over => return anyhow::Ok(last),
+            }
+        }
+    }));
+    let began = Instant::now();
+    let command = async {
+        let ran = rig.run(&["rollback", "--app", APP]).await?;
+        ensure!(ran.code == 0, "the rollback ended with {}", ran.text);
+        ensure!(rig.version().await? == to, "{to} does not answer");
+        back.notify_waiters();
+        anyhow::Ok(())
+    };
+    let (users, ran) = tokio::join!(users, command);
+    ran?;
+    let mut last = began;
+    for user in users {
+        last = last.max(user?);
+    }
+    Ok(last - began)
+}
+
+/// What the agent holds in memory now that nobody deploys.
+fn memory(rig: &Rig) -> anyhow::Result<()> {
+    let pid = rig.agent().context("the agent runs")?.pid();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+        kilobytes.map_or(0.0, |kilobytes| kilobytes / 1024.0)
+    };
+    say(&format!(
+        "the idle agent: {:.1} MB resident, {:.1} of them its own data",
+        line("VmRSS:"),
+        line("RssAnon:")
     ))
 }
 
