@@ -47,6 +47,10 @@ pub struct Plan {
     /// begun, wherever the way back stops.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<Step>,
+    /// What every way back ends with: images that nobody needs any more go, or
+    /// deploys that fail would fill the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Step>,
     /// The steps in order; empty when there is nothing to do.
     pub steps: Vec<PlannedStep>,
 }
@@ -86,6 +90,9 @@ impl Plan {
         };
         if self.steps.iter().take(begun).any(begins) {
             back.extend(self.on_failure.clone());
+        }
+        if begun > 0 {
+            back.extend(self.prune.clone());
         }
         back
     }

@@ -39,6 +39,7 @@ fn plan() -> Plan {
         notes: vec!["the disk is nearly full".to_owned()],
         progress_deadline: Duration::from_secs(600),
         on_failure: None,
+        prune: None,
         steps: Vec::new(),
     }
 }

@@ -48,6 +48,7 @@ impl<'a> Draft<'a> {
 
     /// The plan.
     pub(super) fn finish(self, because: String) -> Plan {
+        let fails = self.kind == Kind::Deploy && !self.steps.is_empty();
         Plan {
             app: self.spec.app.clone(),
             kind: self.kind,
@@ -58,6 +59,7 @@ impl<'a> Draft<'a> {
             notes: super::notes(self.spec, self.observed),
             progress_deadline: self.spec.progress_deadline,
             on_failure: self.hook_step(HookPoint::OnFailure),
+            prune: fails.then(|| self.prune_step(self.may_stay())),
             steps: self.steps,
         }
     }
@@ -386,13 +388,20 @@ impl<'a> Draft<'a> {
         self.tidy(retire);
     }
 
-    /// The images of the new release, of the one that served before, and of those
-    /// that the next rollbacks could go to: the last two before the new one that
-    /// proved themselves.
+    /// Images that nobody needs any more go, now that the release has proved itself.
     pub(super) fn prune(&mut self) {
+        let step = self.prune_step(true);
+        self.tidy(step);
+    }
+
+    /// Keeps the images of the release that serves, of the one that did before, of
+    /// all that run, of those that the next rollbacks could go to (the last two
+    /// before the new one that proved themselves), and of the `new` one if it stays.
+    fn prune_step(&self, new: bool) -> Step {
         const PROVEN_KEPT: usize = 2;
         let releases = &self.observed.releases;
         let left = releases.serving.into_iter().chain(self.old);
+        let left = left.chain(self.observed.present());
         let left = left.filter_map(|number| releases.find(number));
         let older = releases.known.range(..self.release.number).rev();
         let proven = older
@@ -402,10 +411,17 @@ impl<'a> Draft<'a> {
         let mut keep: BTreeSet<Digest> = kept
             .map(|known| known.release.image.digest.clone())
             .collect();
-        keep.insert(self.release.image.digest.clone());
-        self.tidy(Step::Prune {
+        if new {
+            keep.insert(self.release.image.digest.clone());
+        }
+        Step::Prune {
             keep: keep.into_iter().collect(),
-        });
+        }
+    }
+
+    /// Whether there is a failure after which the new release goes on serving.
+    fn may_stay(&self) -> bool {
+        self.steps.iter().any(|planned| planned.undo == Undo::Stay)
     }
 
     pub(super) fn must(&mut self, step: Step, undo: Undo) {

@@ -117,6 +117,7 @@ impl fmt::Display for Step {
                 let what = replicas.of(*release);
                 write!(f, "{what}: stop with {grace} of grace, remove")
             }
+            Self::Prune { keep } if keep.is_empty() => f.write_str("all images of the app"),
             Self::Prune { keep } => write!(f, "images of the app, all but {}", keep.len()),
         }
     }

@@ -51,6 +51,7 @@ if it goes bad, it is taken back:
    - shift     withdraw the route: no release is left
    - drain     v1: wait up to 30s for its open requests
    - retire    v1: stop with 10s of grace, remove
+   - prune     all images of the app
 ");
 }
 
@@ -76,6 +77,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v2 to v1
    - drain     v2: wait up to 30s for its open requests
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -115,6 +117,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v3 to v2
    - drain     v3: wait up to 30s for its open requests
    - retire    v3: stop with 10s of grace, remove
+   - prune     images of the app, all but 2
 ");
 }
 
@@ -200,6 +203,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v3 to v1
    - drain     v3: wait up to 30s for its open requests
    - retire    v3: stop with 10s of grace, remove
+   - prune     images of the app, all but 2
 ");
 }
 
@@ -230,6 +234,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v10 to v2
    - drain     v10: wait up to 30s for its open requests
    - retire    v10: stop with 10s of grace, remove
+   - prune     images of the app, all but 2
 ");
 }
 
@@ -314,27 +319,27 @@ fn way_back_undoes_what_was_begun_and_nothing_else() {
     let host = after(&[1, 2]);
     assert_snapshot!(check(&host, &image(3)), @r"
 nothing: NeverCame, -
-preflight: NeverCame, -
-pull: NeverCame, -
-drain: NeverCame, -
-retire: NeverCame, -
-start: NeverCame, retire
-gate: NeverCame, retire
-shift: GoBack, shift drain retire
-watch: GoBack, shift drain retire
-drain: GoBack, shift drain retire
-standby: GoBack, shift drain retire
-prune: GoBack, shift drain retire
+preflight: NeverCame, prune
+pull: NeverCame, prune
+drain: NeverCame, prune
+retire: NeverCame, prune
+start: NeverCame, retire prune
+gate: NeverCame, retire prune
+shift: GoBack, shift drain retire prune
+watch: GoBack, shift drain retire prune
+drain: GoBack, shift drain retire prune
+standby: GoBack, shift drain retire prune
+prune: GoBack, shift drain retire prune
 ");
     assert_snapshot!(check(&Host::new(), &image(1)), @r"
 nothing: NeverCame, -
-preflight: NeverCame, -
-pull: NeverCame, -
-start: NeverCame, retire
-gate: NeverCame, retire
-shift: GoBack, shift drain retire
-watch: GoBack, shift drain retire
-prune: GoBack, shift drain retire
+preflight: NeverCame, prune
+pull: NeverCame, prune
+start: NeverCame, retire prune
+gate: NeverCame, retire prune
+shift: GoBack, shift drain retire prune
+watch: GoBack, shift drain retire prune
+prune: GoBack, shift drain retire prune
 ");
     assert_snapshot!(check(&host, &Request::Rollback), @r"
 nothing: NeverCame, -
@@ -349,18 +354,18 @@ prune: Stay, -
     broken.set(2, Condition::Unhealthy);
     assert_snapshot!(check(&broken, &image(3)), @r"
 nothing: NeverCame, -
-gate: NeverCame, -
-shift: NeverCame, -
-preflight: NeverCame, -
-pull: NeverCame, -
-drain: NeverCame, -
-retire: NeverCame, -
-start: NeverCame, retire
-gate: NeverCame, retire
-shift: GoBack, shift drain retire
-watch: GoBack, shift drain retire
-drain: GoBack, shift drain retire
-standby: GoBack, shift drain retire
-prune: GoBack, shift drain retire
+gate: NeverCame, prune
+shift: NeverCame, prune
+preflight: NeverCame, prune
+pull: NeverCame, prune
+drain: NeverCame, prune
+retire: NeverCame, prune
+start: NeverCame, retire prune
+gate: NeverCame, retire prune
+shift: GoBack, shift drain retire prune
+watch: GoBack, shift drain retire prune
+drain: GoBack, shift drain retire prune
+standby: GoBack, shift drain retire prune
+prune: GoBack, shift drain retire prune
 ");
 }

@@ -110,7 +110,7 @@ fn refused_shift_is_no_rollback_but_is_undone() {
         assert_eq!(told.outcome, Outcome::Failed);
         assert_eq!(
             told.steps(),
-            "preflight pull start gate shift -shift -drain -retire"
+            "preflight pull start gate shift -shift -drain -retire -prune"
         );
         // Nobody saw it: it is not judged.
         assert_eq!(
@@ -135,7 +135,8 @@ fn shift_that_fails_after_a_crash_is_a_rollback() {
             _ => Fate::Done,
         });
         assert_eq!(told.outcome, Outcome::RolledBack);
-        assert!(told.steps().ends_with("shift shift -shift -drain -retire"));
+        let back = "shift shift -shift -drain -retire -prune";
+        assert!(told.steps().ends_with(back));
     }
     // Tried too often is in doubt as well.
     let told = after(&[1]).deploy_but(2, "shift", Fate::Died);
@@ -187,7 +188,7 @@ fn aborted_deploy_stays_aborted_though_steps_of_its_way_back_fail() {
         assert_eq!(told.outcome, Outcome::Aborted);
         assert_eq!(told.state.setbacks.len(), 1);
         assert!(
-            told.steps().ends_with("-shift -drain -retire"),
+            told.steps().ends_with("-shift -drain -retire -prune"),
             "{}",
             told.steps()
         );

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cutover_tests::host::docker;
 use cutover_tests::image;
 use cutover_tests::load::{Kind, Outcome, Phase, Report};
 use cutover_tests::rig::{Ran, Rig, Setup, TABLES};
@@ -47,6 +48,10 @@ impl Case<'_> {
         load.more_ok(50, DEADLINE).await?;
         let report = load.stop().await?;
         self.told(&ran);
+        // Deploys that fail must not fill the disk.
+        let images = docker(&["image", "ls", "--digests", "--format", "{{.Digest}}"]).await?;
+        assert!(images.contains(&one.digest), "{images}");
+        assert_eq!(images.contains(&two.digest), self.code == 0, "{images}");
         Ok(Seen { rig, report })
     }
 

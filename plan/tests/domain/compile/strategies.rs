@@ -61,6 +61,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v2 to v1
    - drain     v2: wait up to 30s for its open requests
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -85,6 +86,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v2 to v1
    - drain     v2: wait up to 30s for its open requests
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -133,6 +135,7 @@ if it goes bad, it is taken back:
    - shift     all requests to v1
    - drain     v2: wait up to 30s for its open requests
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -167,6 +170,7 @@ if it goes bad, it is taken back:
    - shift     all requests to v1
    - drain     v2: wait up to 30s for its open requests
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -228,6 +232,7 @@ if it goes bad, it is taken back:
    - shift     all requests to v2
    - drain     v3 (replicas 0, 1): wait up to 30s for its open requests
    - retire    v3 (replicas 0, 1): stop with 10s of grace, remove
+   - prune     images of the app, all but 2
 ");
 }
 
@@ -250,6 +255,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v2 to v1
    - drain     v2: wait up to 30s for its open requests
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -280,6 +286,7 @@ if it goes bad, it is taken back:
    - start     v1 in blue
    - gate      v1 must answer GET / well 2 times in a row within 30s
    - shift     all requests to v1
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -327,6 +334,7 @@ if it goes bad, it is taken back:
    - drain     v2: wait up to 30s for its open requests
    - mirror    no copies any more
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -349,6 +357,7 @@ v1 serves; v2 gets copies only
 if it goes bad, it is taken back:
    - mirror    no copies any more
    - retire    v2: stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
     assert_eq!(host.deploy(2).outcome, Outcome::Shadowed);
     assert_snapshot!(host.told(), @"v1 serves, nobody stands by; run: v1; v1 proven, v2 unproven");
@@ -396,6 +405,7 @@ if it goes bad, it is taken back:
    - preview   nobody any more
    - retire    v2: stop with 10s of grace, remove
    - hook      on_failure: bin/mourn within 5m
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -447,6 +457,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v3 to v2
    - drain     v3: wait up to 30s for its open requests
    - retire    v3: stop with 10s of grace, remove
+   - prune     images of the app, all but 2
 ");
 }
 
@@ -493,6 +504,7 @@ if it goes bad, it is taken back:
    - shift     all new requests from v2 to v1
    - drain     v2: wait up to 30s for its open requests
    - retire    v2 (replicas 0, 1): stop with 10s of grace, remove
+   - prune     images of the app, all but 1
 ");
 }
 
@@ -539,10 +551,14 @@ fn hook_on_failure_runs_also_where_the_release_stays() {
     let told = host
         .clone()
         .deploy_but(2, "watch", crate::host::Fate::Fails(BAD));
-    assert!(told.steps().ends_with("watch -hook"), "{}", told.steps());
+    assert!(
+        told.steps().ends_with("watch -hook -prune"),
+        "{}",
+        told.steps()
+    );
     // Where nothing of the release was begun there is nothing to mourn.
     let told = host.deploy_but(2, "pull", crate::host::Fate::Fails(BAD));
-    assert!(told.steps().ends_with("pull"), "{}", told.steps());
+    assert!(told.steps().ends_with("pull -prune"), "{}", told.steps());
 }
 
 #[test]

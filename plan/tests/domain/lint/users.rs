@@ -117,6 +117,8 @@ fn way_back_that_leaves_nobody_good_serving() {
     assert_snapshot!(stay, @r"
 invariant 3, the way back from step 7: the good release before does not serve again
 invariant 3, the way back from step 8: the good release before does not serve again
+invariant 6, way back 1 from step 7: the image of v3 is removed while it runs
+invariant 6, way back 1 from step 8: the image of v3 is removed while it runs
 ");
     let withdraw = |plan: &mut Plan| {
         set(plan, "shift", |shift| {

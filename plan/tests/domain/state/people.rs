@@ -44,8 +44,8 @@ fn check(mut host: Host, name: &str, fate: Fate) -> String {
 fn deploy_goes_on_with_a_person_s_word_and_back_without_one() {
     let host = || asking(ApprovedBefore::Shift, OnTimeout::Abort);
     assert_snapshot!(check(host(), "approve", Fate::Done), @"promoted; preflight pull start gate approve shift watch drain standby prune");
-    assert_snapshot!(check(host(), "approve", Fate::Rejected), @"aborted: ann said no; preflight pull start gate approve -retire");
-    assert_snapshot!(check(host(), "approve", Fate::Unanswered), @"aborted: nobody approved within 1m that v2 gets users; preflight pull start gate approve -retire");
+    assert_snapshot!(check(host(), "approve", Fate::Rejected), @"aborted: ann said no; preflight pull start gate approve -retire -prune");
+    assert_snapshot!(check(host(), "approve", Fate::Unanswered), @"aborted: nobody approved within 1m that v2 gets users; preflight pull start gate approve -retire -prune");
     assert_snapshot!(check(host(), "approve", Fate::Hurried(Promotion::Next)), @"promoted; preflight pull start gate approve shift watch drain standby prune");
     let patient = asking(ApprovedBefore::Shift, OnTimeout::Promote);
     assert_snapshot!(check(patient, "approve", Fate::Unanswered), @"promoted; preflight pull start gate approve shift watch drain standby prune");
@@ -58,8 +58,8 @@ fn person_decides_where_there_is_no_verdict() {
         host.spec.watch.on_no_verdict = OnNoVerdict::Hold;
         host
     };
-    assert_snapshot!(check(host(), "watch", Fate::Rejected), @"aborted: ann said no; preflight pull start gate shift watch -shift -drain -retire");
-    assert_snapshot!(check(host(), "watch", Fate::Unanswered), @"no_verdict: a person should see it, and nobody decided in time; preflight pull start gate shift watch -shift -drain -retire");
+    assert_snapshot!(check(host(), "watch", Fate::Rejected), @"aborted: ann said no; preflight pull start gate shift watch -shift -drain -retire -prune");
+    assert_snapshot!(check(host(), "watch", Fate::Unanswered), @"no_verdict: a person should see it, and nobody decided in time; preflight pull start gate shift watch -shift -drain -retire -prune");
     // Nobody is asked where the app's file does not say so.
     assert_snapshot!(check(after(&[1]), "watch", Fate::Unanswered), @"promoted; preflight pull start gate shift watch drain standby prune");
 }
@@ -92,8 +92,8 @@ fn release_that_a_person_let_through_is_one_to_go_back_to() {
 
 #[test]
 fn newer_deploy_takes_the_place_of_one_that_has_proved_nothing() {
-    assert_snapshot!(check(after(&[1]), "gate", Fate::Superseded), @"superseded; preflight pull start gate -retire");
-    assert_snapshot!(check(after(&[1]), "watch", Fate::Superseded), @"superseded; preflight pull start gate shift watch -shift -drain -retire");
+    assert_snapshot!(check(after(&[1]), "gate", Fate::Superseded), @"superseded; preflight pull start gate -retire -prune");
+    assert_snapshot!(check(after(&[1]), "watch", Fate::Superseded), @"superseded; preflight pull start gate shift watch -shift -drain -retire -prune");
     assert_snapshot!(check(after(&[1]), "prune", Fate::Superseded), @"promoted; preflight pull start gate shift watch drain standby prune");
 }
 
