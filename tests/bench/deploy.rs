@@ -346,8 +346,8 @@ async fn pulls(rig: &Rig) -> anyhow::Result<()> {
 async fn rollbacks(rig: &Rig, images: &[Image; 2]) -> anyhow::Result<()> {
     let [a, b] = images;
     let mut times = Vec::new();
+    deploy(rig, a, "a").await?;
     for _ in 0..ROLLBACKS {
-        deploy(rig, a, "a").await?;
         deploy(rig, b, "b").await?;
         times.push(rollback(rig, "b", "a").await?);
     }
