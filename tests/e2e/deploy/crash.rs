@@ -12,9 +12,8 @@ use crate::traffic::{ensure_in_order, print};
 /// How often the agent is killed while it deploys.
 const KILLS: u32 = 20;
 
-/// A deploy of these tests takes about this long, so that a kill can come
-/// anywhere in it.
-const DEPLOY: Duration = Duration::from_millis(1_800);
+/// And in one deploy at the most: a step is given up after ten deaths.
+const KILLS_OF_A_DEPLOY: u32 = 5;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -43,66 +42,217 @@ impl Chance {
     }
 }
 
+/// A strategy in whose deploys the agent is killed.
+struct Strategy {
+    app: &'static str,
+    top: &'static str,
+    /// Tables that are its own, beside a short gate and a short watch.
+    tables: &'static str,
+    replicas: usize,
+    after: After,
+    users: Users,
+    /// A deploy takes about this long, so that a kill can come anywhere in it.
+    takes: Duration,
+}
+
+/// What becomes of the old release in a deploy that goes well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum After {
+    StandsBy,
+    IsGone,
+}
+
+/// How users come from one release to the next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Users {
+    AtOnce,
+    /// Whoever brings no cookie back may be sent to either one meanwhile.
+    ByAndBy,
+}
+
+impl Strategy {
+    fn setup(&self) -> Setup {
+        let common = TABLES.replace("window = \"2s\"", "window = \"1s\"");
+        Setup {
+            app_top: self.top.to_owned(),
+            app_tables: Some(format!("{common}{}", self.tables)),
+            ..Setup::default()
+        }
+    }
+
+    /// The containers once the release of this number has proved itself.
+    fn containers(&self, number: usize) -> Vec<String> {
+        let first = match self.after {
+            After::StandsBy => number - 1,
+            After::IsGone => number,
+        };
+        let names = (first..=number).flat_map(|release| {
+            (0..self.replicas)
+                .map(move |replica| format!("cutover-{}-v{release}-{replica}", self.app))
+        });
+        let mut names: Vec<_> = names.collect();
+        names.sort();
+        names
+    }
+
+    /// Kills the agent so often, at moments of chance, in one deploy after the
+    /// other. Each ends as if nothing had been.
+    async fn survives(&self) -> anyhow::Result<()> {
+        let app = self.app;
+        let mut chance = Chance::new()?;
+        let mut rig = Rig::start(app, &self.setup()).await?;
+        let first = image::build(app, &[("VERSION", "1")]).await?;
+        rig.must_deploy(&first).await?;
+        let load = rig
+            .load()?
+            .users(Kind::KeepAlive, 2)
+            .users(Kind::Fresh, 1)
+            .users(Kind::Post, 1)
+            .users(Kind::Events, 1)
+            .pause(Duration::from_millis(20))
+            .start()?;
+
+        let mut versions = vec!["1".to_owned()];
+        let mut kills = 0;
+        while kills < KILLS {
+            let number = versions.len() + 1;
+            let version = number.to_string();
+            let image = image::build(app, &[("VERSION", &version)]).await?;
+            let following = rig.begin_deploy(&image)?;
+            for _ in 0..KILLS_OF_A_DEPLOY {
+                // The moment is what is chosen here; nothing is waited for.
+                tokio::time::sleep(chance.below(self.takes)).await;
+                if following.is_finished() || kills == KILLS {
+                    break;
+                }
+                rig.kill_agent().await?;
+                kills += 1;
+                rig.start_agent().await?;
+            }
+            let ran = tokio::time::timeout(DEADLINE, following).await;
+            let ran = ran.context("the command line did not end")???;
+            ensure!(
+                ran.code == 0,
+                "version {version}: {}: {}",
+                ran.code,
+                ran.text
+            );
+            assert_eq!(rig.version().await?, version);
+            versions.push(version);
+            // Each call became one deploy: none was done twice or left half done.
+            let status = rig.status().await?;
+            assert_eq!(status["serving"]["number"], number, "{status:#}");
+            assert_eq!(status["serving"]["standing"], "proven", "{status:#}");
+            assert_eq!(status["last"]["outcome"], "promoted", "{status:#}");
+            let deploy = status["last"]["deploy"].as_str().unwrap_or_default();
+            assert!(ran.text.contains(deploy), "{deploy}: {}", ran.text);
+            assert_eq!(rig.containers().await?, self.containers(number));
+            rig.has_a_plain_route().await?;
+        }
+        let report = load.stop().await?;
+        let figures = report.summary(&[]);
+        print(
+            &format!("{app}: {kills} kills in {} deploys", versions.len() - 1),
+            &figures,
+        );
+        report.ensure_none_failed()?;
+        if self.users == Users::AtOnce {
+            let versions: Vec<_> = versions.iter().map(String::as_str).collect();
+            ensure_in_order(&report, &versions)?;
+        }
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn an_agent_killed_20_times_in_deploys_loses_no_request_and_no_deploy() -> anyhow::Result<()>
 {
-    let mut chance = Chance::new()?;
-    let setup = Setup {
-        app_tables: Some(TABLES.replace("window = \"2s\"", "window = \"1s\"")),
-        ..Setup::default()
+    let blue_green = Strategy {
+        app: "killed",
+        top: "",
+        tables: "",
+        replicas: 1,
+        after: After::StandsBy,
+        users: Users::AtOnce,
+        takes: Duration::from_millis(1_500),
     };
-    let mut rig = Rig::start("killed", &setup).await?;
-    let first = image::build("killed", &[("VERSION", "1")]).await?;
-    rig.must_deploy(&first).await?;
-    let load = rig
-        .load()?
-        .users(Kind::KeepAlive, 2)
-        .users(Kind::Fresh, 1)
-        .users(Kind::Post, 1)
-        .users(Kind::Events, 1)
-        .pause(Duration::from_millis(10))
-        .start()?;
+    blue_green.survives().await
+}
 
-    let mut versions = vec!["1".to_owned()];
-    let mut kills = 0;
-    while kills < KILLS {
-        let version = (versions.len() + 1).to_string();
-        let image = image::build("killed", &[("VERSION", &version)]).await?;
-        let following = rig.begin_deploy(&image)?;
-        for _ in 0..3 {
-            // The moment is what is chosen here; nothing is waited for.
-            tokio::time::sleep(chance.below(DEPLOY)).await;
-            if following.is_finished() || kills == KILLS {
-                break;
-            }
-            rig.kill_agent().await?;
-            kills += 1;
-            rig.start_agent().await?;
-        }
-        let ran = tokio::time::timeout(DEADLINE, following).await;
-        let ran = ran.context("the command line did not end")???;
-        ensure!(
-            ran.code == 0,
-            "version {version}: {}: {}",
-            ran.code,
-            ran.text
-        );
-        assert_eq!(rig.version().await?, version);
-        versions.push(version);
-        // Each call became one deploy: none was done twice or left half done.
-        let status = rig.status().await?;
-        assert_eq!(status["serving"]["number"], versions.len(), "{status:#}");
-        assert_eq!(status["serving"]["standing"], "proven", "{status:#}");
-        let deploy = status["last"]["deploy"].as_str().unwrap_or_default();
-        assert!(ran.text.contains(deploy), "{deploy}: {}", ran.text);
-        assert_eq!(rig.containers().await?.len(), 2);
-    }
-    let report = load.stop().await?;
-    print(&format!("{kills} kills"), &report.summary(&[]));
-    report.ensure_none_failed()?;
-    let versions: Vec<_> = versions.iter().map(String::as_str).collect();
-    ensure_in_order(&report, &versions)?;
-    Ok(())
+#[tokio::test]
+async fn an_agent_killed_20_times_in_canaries_loses_no_request_and_no_deploy() -> anyhow::Result<()>
+{
+    let canary = Strategy {
+        app: "killbird",
+        top: "strategy = \"canary\"\n",
+        tables: "[canary]\nweights = [50, 100]\nbake = \"1s\"\n",
+        replicas: 1,
+        after: After::StandsBy,
+        users: Users::ByAndBy,
+        takes: Duration::from_millis(2_200),
+    };
+    canary.survives().await
+}
+
+#[tokio::test]
+async fn an_agent_killed_20_times_in_rolling_deploys_loses_no_request_and_no_deploy()
+-> anyhow::Result<()> {
+    let rolling = Strategy {
+        app: "killroll",
+        top: "strategy = \"rolling\"\nreplicas = 2\n",
+        tables: "[rolling]\nbatch = 1\nbake = \"1s\"\n",
+        replicas: 2,
+        after: After::IsGone,
+        users: Users::ByAndBy,
+        takes: Duration::from_millis(2_400),
+    };
+    rolling.survives().await
+}
+
+#[tokio::test]
+async fn an_agent_killed_20_times_in_deploys_in_place_loses_no_request_and_no_deploy()
+-> anyhow::Result<()> {
+    let in_place = Strategy {
+        app: "killplace",
+        top: "strategy = \"in-place\"\n",
+        tables: "[in_place]\npark_deadline = \"20s\"\n",
+        replicas: 1,
+        after: After::IsGone,
+        users: Users::AtOnce,
+        takes: Duration::from_millis(1_400),
+    };
+    in_place.survives().await
+}
+
+#[tokio::test]
+async fn an_agent_killed_20_times_in_shadows_loses_no_request_and_no_deploy() -> anyhow::Result<()>
+{
+    let shadow = Strategy {
+        app: "killshade",
+        top: "strategy = \"shadow\"\n",
+        tables: "[shadow]\nwindow = \"1s\"\n",
+        replicas: 1,
+        after: After::StandsBy,
+        users: Users::AtOnce,
+        takes: Duration::from_millis(2_200),
+    };
+    shadow.survives().await
+}
+
+#[tokio::test]
+async fn an_agent_killed_20_times_in_red_black_deploys_loses_no_request_and_no_deploy()
+-> anyhow::Result<()> {
+    // It stands by for longer than the test takes: its end is a deploy of its own.
+    let red_black = Strategy {
+        app: "killblack",
+        top: "strategy = \"red-black\"\nstandby = \"10m\"\n",
+        tables: "",
+        replicas: 1,
+        after: After::StandsBy,
+        users: Users::AtOnce,
+        takes: Duration::from_millis(1_500),
+    };
+    red_black.survives().await
 }
 
 #[tokio::test]
