@@ -12,6 +12,8 @@ mod calls;
 mod crash;
 #[path = "deploy/disk.rs"]
 mod disk;
+#[path = "deploy/faults.rs"]
+mod faults;
 #[path = "deploy/github.rs"]
 mod github;
 #[path = "deploy/hooks.rs"]

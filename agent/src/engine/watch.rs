@@ -58,6 +58,9 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
         let mut stirred = Box::pin(self.stirred());
         loop {
+            // Before the look at the containers: of one that died, and failed what was
+            // counted here, the death is told and not what followed from it.
+            let counted = self.drivers.traffic.statistics().await;
             let listed = self.drivers.containers.list(self.lease.app());
             let listed = tokio::time::timeout(LOOK_PATIENCE, listed).await;
             let containers = match listed {
@@ -81,7 +84,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 patients.visit(self, release, &of_release, check).await;
                 patients.tell(&mut evidence);
             }
-            let statistics = match self.drivers.traffic.statistics().await {
+            let statistics = match counted {
                 Ok(statistics) => Some(statistics),
                 Err(error) => {
                     evidence.blind = Some(error.to_string());

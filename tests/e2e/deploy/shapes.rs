@@ -1,11 +1,11 @@
-//! Every strategy from v1 to v2 and back to v1 under load on real parts, and what
-//! each does with a release that turns out bad.
+//! Every strategy from v1 to v2 and back to v1 under load on real parts. What each
+//! does with a release that turns out bad is in `faults`.
 
 use std::time::Duration;
 
 use anyhow::ensure;
 use cutover_tests::image;
-use cutover_tests::load::{Kind, Report};
+use cutover_tests::load::Kind;
 use cutover_tests::rig::{Rig, Setup, TABLES};
 
 use crate::traffic::{ensure_in_order, print};
@@ -14,35 +14,49 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// One strategy and what it needs to be quick.
 #[derive(Clone, Copy)]
-struct Shape {
-    app: &'static str,
-    top: &'static str,
-    tables: &'static str,
-    replicas: usize,
+pub(crate) struct Shape {
+    pub(crate) app: &'static str,
+    pub(crate) top: &'static str,
+    pub(crate) tables: &'static str,
+    pub(crate) replicas: usize,
 }
 
-const CANARY: Shape = Shape {
+pub(crate) const BLUE_GREEN: Shape = Shape {
+    app: "bluegreen",
+    top: "",
+    tables: "",
+    replicas: 1,
+};
+
+pub(crate) const RED_BLACK: Shape = Shape {
+    app: "redblack",
+    top: "strategy = \"red-black\"\n",
+    tables: "",
+    replicas: 1,
+};
+
+pub(crate) const CANARY: Shape = Shape {
     app: "canary",
     top: "strategy = \"canary\"\n",
     tables: "[canary]\nweights = [10, 50, 100]\nbake = \"2s\"\n",
     replicas: 1,
 };
 
-const ROLLING: Shape = Shape {
+pub(crate) const ROLLING: Shape = Shape {
     app: "rolling",
     top: "strategy = \"rolling\"\nreplicas = 3\n",
     tables: "[rolling]\nbatch = 1\nbake = \"1s\"\n",
     replicas: 3,
 };
 
-const IN_PLACE: Shape = Shape {
+pub(crate) const IN_PLACE: Shape = Shape {
     app: "inplace",
     top: "strategy = \"in-place\"\n",
     tables: "[in_place]\npark_deadline = \"20s\"\n",
     replicas: 1,
 };
 
-const SHADOW: Shape = Shape {
+pub(crate) const SHADOW: Shape = Shape {
     app: "shadow",
     top: "strategy = \"shadow\"\n",
     tables: "[shadow]\nwindow = \"3s\"\n",
@@ -55,7 +69,7 @@ fn quick() -> String {
 }
 
 impl Shape {
-    fn named(self, app: &'static str) -> Self {
+    pub(crate) fn named(self, app: &'static str) -> Self {
         Self { app, ..self }
     }
 
@@ -102,41 +116,6 @@ impl Shape {
         }
         rig.has_a_plain_route().await
     }
-
-    /// Deploys v1 and a v2 that is bad under traffic; it is taken back for a reason
-    /// that is told.
-    async fn taken_back(
-        self,
-        release: &[(&str, &str)],
-        code: i32,
-        told: &[&str],
-    ) -> anyhow::Result<(Rig, Report)> {
-        let rig = self.rig().await?;
-        let one = image::build(self.app, &[("VERSION", "1")]).await?;
-        let mut environment = vec![("VERSION", "2")];
-        environment.extend(release);
-        let two = image::build(self.app, &environment).await?;
-        rig.must_deploy(&one).await?;
-        let load = rig
-            .load()?
-            .users(Kind::KeepAlive, 4)
-            .users(Kind::Fresh, 4)
-            .pause(Duration::from_millis(2))
-            .start()?;
-        load.more_ok(100, DEADLINE).await?;
-        let ran = rig.deploy(&two).await?;
-        assert_eq!(ran.code, code, "{}", ran.text);
-        for part in told {
-            assert!(ran.text.contains(part), "{part:?} is not in:\n{}", ran.text);
-        }
-        load.more_ok(100, DEADLINE).await?;
-        let report = load.stop().await?;
-        assert_eq!(rig.version().await?, "1");
-        let status = rig.status().await?;
-        assert_eq!(status["serving"]["number"], 1, "{status:#}");
-        rig.has_a_plain_route().await?;
-        Ok((rig, report))
-    }
 }
 
 #[tokio::test]
@@ -158,68 +137,6 @@ async fn a_deploy_in_place_goes_there_and_back_and_loses_nothing() -> anyhow::Re
 #[tokio::test]
 async fn a_shadow_goes_on_to_all_users_and_back_and_loses_nothing() -> anyhow::Result<()> {
     SHADOW.there_and_back(&["1", "2", "1"]).await
-}
-
-#[tokio::test]
-async fn a_canary_that_fails_its_share_is_taken_back_before_most_users_saw_it() -> anyhow::Result<()>
-{
-    let shape = CANARY.named("badcanary");
-    let (_, report) = shape
-        .taken_back(&[("ERROR_RATE", "0.5")], 3, &["failed", "likelier"])
-        .await?;
-    let all = report.records.len();
-    let failed = report.failed().count();
-    assert!(failed > 0, "nobody was at the canary");
-    assert!(failed * 10 < all, "{failed} of {all} requests failed");
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_canary_that_crashes_under_its_share_is_taken_back() -> anyhow::Result<()> {
-    CANARY
-        .named("diesbird")
-        .taken_back(&[("CRASH_IN_USE_S", "0.5")], 3, &["exited with 1"])
-        .await?;
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_rolling_deploy_whose_first_replica_is_bad_is_taken_back() -> anyhow::Result<()> {
-    let (rig, _) = ROLLING
-        .named("badroll")
-        .taken_back(&[("ERROR_RATE", "1")], 3, &["failed"])
-        .await?;
-    let expected = [
-        "cutover-badroll-v1-0",
-        "cutover-badroll-v1-1",
-        "cutover-badroll-v1-2",
-    ];
-    assert_eq!(rig.containers().await?, expected);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_bad_release_in_place_gives_its_place_back_and_no_request_is_lost() -> anyhow::Result<()>
-{
-    let (_, report) = IN_PLACE
-        .named("badplace")
-        .taken_back(&[("UNHEALTHY", "no database")], 1, &["no database"])
-        .await?;
-    // It never had a user, and who came meanwhile waited for the old one.
-    report.ensure_none_failed()?;
-    assert_eq!(report.versions(), ["1"]);
-    Ok(())
-}
-
-#[tokio::test]
-async fn a_shadow_that_answers_otherwise_is_taken_back_and_no_user_saw_it() -> anyhow::Result<()> {
-    let (_, report) = SHADOW
-        .named("badshade")
-        .taken_back(&[("ERROR_RATE", "1")], 1, &["copies", "another status"])
-        .await?;
-    report.ensure_none_failed()?;
-    assert_eq!(report.versions(), ["1"]);
-    Ok(())
 }
 
 #[tokio::test]
