@@ -8,6 +8,10 @@ mod abort;
 mod bad;
 #[path = "deploy/calls.rs"]
 mod calls;
+#[path = "deploy/canary.rs"]
+mod canary;
+#[path = "deploy/changes.rs"]
+mod changes;
 #[path = "deploy/crash.rs"]
 mod crash;
 #[path = "deploy/disk.rs"]
@@ -20,6 +24,8 @@ mod github;
 mod hooks;
 #[path = "deploy/local.rs"]
 mod local;
+#[path = "deploy/people.rs"]
+mod people;
 #[path = "deploy/proxy.rs"]
 mod proxy;
 #[path = "deploy/shapes.rs"]

@@ -121,7 +121,7 @@ impl Fault {
 /// What was cut off was being answered by the release that died. Its network died
 /// with it, so of what was just on the way there not even a reset comes back. All
 /// others got an answer from the proxy.
-fn is_of_a_crash(record: &Record) -> bool {
+pub(crate) fn is_of_a_crash(record: &Record) -> bool {
     let Outcome::Failed { phase, reason } = &record.outcome else {
         return true;
     };
