@@ -28,8 +28,12 @@ mod local;
 mod people;
 #[path = "deploy/proxy.rs"]
 mod proxy;
+#[path = "deploy/several.rs"]
+mod several;
 #[path = "deploy/shapes.rs"]
 mod shapes;
+#[path = "deploy/stops.rs"]
+mod stops;
 #[path = "deploy/strategies.rs"]
 mod strategies;
 #[path = "deploy/traffic.rs"]

@@ -36,6 +36,9 @@ pub struct Behaviour {
     pub unhealthy: Option<String>,
     /// `UNHEALTHY_AFTER_S`: when it begins to; alone it means `asked to be`.
     pub unhealthy_after: Duration,
+    /// `FIRST_IN=/FILE`: whoever makes the file is healthy, all others, which find
+    /// it made, are not: one of several containers that is of another mind.
+    pub first_in: Option<PathBuf>,
     /// `STOP_DELAY_S`: a graceful stop takes at least this long.
     pub stop_delay: Duration,
     /// `IGNORE_SIGTERM`: only a kill ends it.
@@ -131,6 +134,7 @@ impl Behaviour {
             slow_start: seconds("SLOW_START_S")?.unwrap_or_default(),
             unhealthy,
             unhealthy_after: unhealthy_after.unwrap_or_default(),
+            first_in: text("FIRST_IN").map(PathBuf::from),
             stop_delay: seconds("STOP_DELAY_S")?.unwrap_or_default(),
             ignores_sigterm: switch("IGNORE_SIGTERM"),
             prints_journal: journal.as_deref() == Some("stdout"),

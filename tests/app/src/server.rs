@@ -60,12 +60,17 @@ impl App {
 /// # Errors
 ///
 /// The port cannot be opened, or signals cannot be received.
-pub async fn run(behaviour: Behaviour) -> Result<End, io::Error> {
+pub async fn run(mut behaviour: Behaviour) -> Result<End, io::Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let started = Instant::now();
     let (stop, stopping) = watch::channel(false);
     let (open, mut closed) = mpsc::channel(1);
+    if let Some(file) = &behaviour.first_in
+        && let Err(error) = std::fs::File::create_new(file)
+    {
+        behaviour.unhealthy = Some(format!("{}: {error}", file.display()));
+    }
     let ignores_sigterm = behaviour.ignores_sigterm;
     let (crash_after, crash_in_use) = (behaviour.crash_after, behaviour.crash_in_use);
     let stop_delay = behaviour.stop_delay;
