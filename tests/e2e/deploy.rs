@@ -28,6 +28,8 @@ mod local;
 mod people;
 #[path = "deploy/proxy.rs"]
 mod proxy;
+#[path = "deploy/secrets.rs"]
+mod secrets;
 #[path = "deploy/several.rs"]
 mod several;
 #[path = "deploy/shapes.rs"]

@@ -46,6 +46,8 @@ pub struct Rig {
     pub front: SocketAddr,
     /// Where signed calls come in.
     pub calls: SocketAddr,
+    /// Variables of an agent that is started next, beside those of every rig.
+    pub agent_environment: Vec<(&'static str, &'static str)>,
     proxy: Option<Process>,
     agent: Option<Process>,
 }
@@ -87,6 +89,7 @@ impl Rig {
             folder,
             front: free_port()?,
             calls: free_port()?,
+            agent_environment: Vec::new(),
             proxy: None,
             agent: None,
         };
@@ -195,10 +198,11 @@ impl Rig {
     pub fn spawn_agent(&mut self) -> anyhow::Result<()> {
         let config = format!("--config={}/agent.toml", self.folder.display());
         let log = [("CUTOVER_LOG", "info,cutover_agent=debug")];
+        let environment = [&log[..], &self.agent_environment].concat();
         self.agent = Some(Process::start(
             &program("cutover-agent")?,
             ["run", &config],
-            &log,
+            &environment,
         )?);
         Ok(())
     }
