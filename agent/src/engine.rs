@@ -44,7 +44,7 @@ use cutover_wire::agent::PlanView;
 use cutover_wire::request::{Change, RegistryCredentials, Source};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch as watch_channel};
 
-use crate::clock::{Clock, Ids};
+use crate::clock::{Clock, Ids, measured};
 use crate::containers::Containers;
 use crate::desk::{CallId, Command, Refusal};
 use crate::fingerprint::EnvFileError;
@@ -123,6 +123,8 @@ pub struct Engine<C, T, R> {
     waiting: Option<Deploy>,
     /// Whether there may be hooks that no step waits for.
     hooks_left: Arc<AtomicBool>,
+    /// Measures what a deploy waits for, from its beginning in this process on.
+    time: Clock,
 }
 
 /// What becomes of the deploy that is under way.
@@ -158,6 +160,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         commands: mpsc::Receiver<Command>,
     ) -> Result<Self, EngineError> {
         let releases = drivers.journal.releases(lease.app())?;
+        let time = measured(&drivers.clock);
         Ok(Self {
             lease: Arc::new(lease),
             spec,
@@ -167,6 +170,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             lookers: Arc::new(Semaphore::new(LOOKERS)),
             waiting: None,
             hooks_left: Arc::default(),
+            time,
         })
     }
 
@@ -184,12 +188,12 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 let kind = deploy.state.kind;
                 self.carry_out(deploy, &mut rounds).await?;
                 rounds.begin_anew();
-                housekeeper.hear(kind, (self.drivers.clock)());
+                housekeeper.hear(kind, (self.time)());
                 current = self.waiting.take();
                 continue;
             }
             let due = housekeeper.due(self.releases.standby_until);
-            let due = reached(Arc::clone(&self.drivers.clock), due);
+            let due = reached(Arc::clone(&self.time), due);
             tokio::select! {
                 // A person who wants to go back to what stands by comes first.
                 biased;

@@ -14,7 +14,7 @@ use tokio::sync::watch as watch_channel;
 use super::keep::{Aside, Rounds};
 use super::steps::{Done, Steps};
 use super::{Course, Deploy, Engine, EngineError, Wanted, respond, window};
-use crate::clock::Clock;
+use crate::clock::{Clock, measured};
 use crate::containers::Containers;
 use crate::desk::{CallId, Command, Refusal};
 use crate::journal::Record;
@@ -43,6 +43,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         mut deploy: Deploy,
         rounds: &mut Rounds<C>,
     ) -> Result<(), EngineError> {
+        self.time = measured(&self.drivers.clock);
         // Before anything is begun, and after a crash: what nobody waits for goes.
         self.clear_hooks_of(&deploy).await;
         loop {
@@ -60,13 +61,14 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 },
                 Next::Step { at, step, attempt } => {
                     let step = step.clone();
-                    let now = (self.drivers.clock)();
+                    let now = (self.time)();
                     let running = deploy.state.running.filter(|running| running.at == at);
                     let since = running.map_or(now, |running| running.since);
                     self.append(&mut deploy, Event::StepStarted { at, attempt, since })?;
                     let forward = matches!(at, Cursor::Forward(_));
                     if forward
-                        && let Some(failure) = window::forbids(&self.spec, &deploy, &step, now)
+                        && let Some(failure) =
+                            window::forbids(&self.spec, &deploy, &step, (self.drivers.clock)())
                     {
                         self.append(&mut deploy, Event::StepFailed { at, failure })?;
                         continue;
@@ -120,6 +122,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         let steps = Steps {
             lease: Arc::clone(&self.lease),
             drivers: self.drivers.clone(),
+            time: Arc::clone(&self.time),
             spec: self.spec.clone(),
             then: deploy.state.step(at.next()).cloned(),
             plan: deploy.state.plan.clone(),
@@ -130,10 +133,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             trouble: Mutex::new(None),
         };
         let running = deploy.state.running;
-        let late = reached(
-            Arc::clone(&self.drivers.clock),
-            deploy.state.progress_deadline(),
-        );
+        let late = reached(Arc::clone(&self.time), deploy.state.progress_deadline());
         tokio::pin!(late);
         let work = steps.perform(step, running);
         tokio::pin!(work);
@@ -149,7 +149,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     }
                 }
                 () = &mut late => {
-                    let time = (self.drivers.clock)();
+                    let time = (self.time)();
                     self.append(deploy, Event::Stalled { time })?;
                     return Ok(End::Turned);
                 }
@@ -180,7 +180,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         until: Timestamp,
         rounds: &mut Rounds<C>,
     ) -> Result<End, EngineError> {
-        let expired = reached(Arc::clone(&self.drivers.clock), Some(until));
+        let expired = reached(Arc::clone(&self.time), Some(until));
         tokio::pin!(expired);
         rounds.begin_anew();
         loop {
@@ -193,7 +193,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     }
                 }
                 () = &mut expired => {
-                    let time = (self.drivers.clock)();
+                    let time = (self.time)();
                     return Ok(End::Event(Event::HoldExpired { time }));
                 }
                 turn = rounds.turn() => rounds.take(turn, || self.keep(Aside::Kept)),
@@ -232,7 +232,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     return Ok(Course::Same);
                 }
                 let refusal = Refusal::not_asked(&id, &decision);
-                let event = decided(decision, by, (self.drivers.clock)());
+                let event = decided(decision, by, (self.time)());
                 (self.turn(deploy, &id, event, refusal, Some(&call))?, reply)
             }
             other => return Ok(self.obey(other, Some(deploy))?.1),
@@ -288,8 +288,8 @@ fn decided(decision: Decision, by: String, time: Timestamp) -> Event {
     }
 }
 
-/// Completes when the clock of the host has reached a time, and never without
-/// one. The clock may be set meanwhile, so it is looked at again and again.
+/// Completes when the clock has reached a time, and never without one. It is looked
+/// at again and again: no sleep is longer than the host's own.
 pub(super) async fn reached(clock: Clock, time: Option<Timestamp>) {
     let Some(time) = time else {
         return std::future::pending().await;

@@ -24,6 +24,7 @@ use jiff::Timestamp;
 use super::counting::Memory;
 use super::deploying::RESUMED_AT_LEAST;
 use super::{Drivers, Lease, Progress};
+use crate::clock::Clock;
 use crate::containers::{Container, ContainerError, ContainerErrorKind, Containers, StartOrder};
 use crate::traffic::{Traffic, TrafficError};
 
@@ -51,6 +52,8 @@ pub(super) enum Done {
 pub(super) struct Steps<C, T, R> {
     pub(super) lease: Arc<Lease>,
     pub(super) drivers: Drivers<C, T, R>,
+    /// Measures what the deploy waits for.
+    pub(super) time: Clock,
     pub(super) spec: AppSpec,
     /// The step behind the one that is done.
     pub(super) then: Option<Step>,
@@ -259,7 +262,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let Some(keep) = keep else {
             return Finding::Done;
         };
-        let until = (self.drivers.clock)().checked_add(keep);
+        let until = (self.time)().checked_add(keep);
         // A time that no calendar has does not come.
         Finding::StandsBy { until: until.ok() }
     }
@@ -270,7 +273,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         deadline: Duration,
         running: Option<Running>,
     ) -> Done {
-        let now = (self.drivers.clock)();
+        let now = (self.time)();
         let since = running.map_or(now, |running| running.since);
         let until = since.checked_add(deadline).unwrap_or(Timestamp::MAX);
         Done::Held { because, until }
@@ -416,12 +419,13 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         *pause = (*pause * 2).min(LONGEST_PAUSE);
     }
 
-    /// How long ago the step was started first, by the clock of the host.
+    /// How long ago the step was started first; across processes, by the clock of
+    /// the host.
     pub(super) fn since(&self, running: Option<Running>) -> Duration {
         let Some(running) = running else {
             return Duration::ZERO;
         };
-        let since = (self.drivers.clock)().duration_since(running.since);
+        let since = (self.time)().duration_since(running.since);
         // A clock that was set back must not give a negative time.
         Duration::try_from(since).unwrap_or(Duration::ZERO)
     }

@@ -9,6 +9,11 @@ use serde::de::DeserializeOwned;
 
 use super::{DeployRecord, Journal, JournalError, Recorded};
 
+/// Where a deploy begins and where it is by now. The clock may be set back between
+/// two deploys; the order of the journal stays.
+const FIRST_EVENT: &str = "(SELECT min(seq) FROM events WHERE events.deploy = deploys.deploy)";
+const LAST_EVENT: &str = "(SELECT max(seq) FROM events WHERE events.deploy = deploys.deploy)";
+
 impl Journal {
     /// The deploy that a call began, if it was accepted.
     pub fn find_call(&self, call: &str) -> Result<Option<DeployId>, JournalError> {
@@ -28,22 +33,23 @@ impl Journal {
 
     /// The deploys of the app that have not ended, oldest first.
     pub fn unfinished(&self, app: &AppName) -> Result<Vec<DeployRecord>, JournalError> {
-        let which = "app = ? AND ended_at IS NULL ORDER BY accepted_at, deploy";
-        self.find_deploys(which, app.as_str())
+        let which = format!("app = ? AND ended_at IS NULL ORDER BY {FIRST_EVENT}");
+        self.find_deploys(&which, app.as_str())
     }
 
     /// The deploys of every app that have not ended, oldest first.
     pub fn under_way(&self) -> Result<Vec<DeployRecord>, JournalError> {
         // No app has an empty name.
-        let which = "app <> ? AND ended_at IS NULL ORDER BY accepted_at, deploy";
-        self.find_deploys(which, "")
+        let which = format!("app <> ? AND ended_at IS NULL ORDER BY {FIRST_EVENT}");
+        self.find_deploys(&which, "")
     }
 
     /// The deploy of the app that ended last, of those that somebody called for.
     pub fn last_ended(&self, app: &AppName) -> Result<Option<DeployRecord>, JournalError> {
-        // By id within the same instant: ids sort by time.
-        let newest = "app = ? AND ended_at IS NOT NULL AND called ORDER BY ended_at DESC, deploy DESC LIMIT 1";
-        self.find_deploy(newest, app.as_str())
+        let newest = format!(
+            "app = ? AND ended_at IS NOT NULL AND called ORDER BY {LAST_EVENT} DESC LIMIT 1"
+        );
+        self.find_deploy(&newest, app.as_str())
     }
 
     /// The newest deploys of an app, or of all, of those that somebody called

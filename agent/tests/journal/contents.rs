@@ -56,6 +56,23 @@ fn what_was_written_is_read_after_reopening() {
 }
 
 #[test]
+fn deploys_stand_in_the_order_of_the_journal_whatever_the_clock_said() {
+    let journal = Journal::in_memory().unwrap();
+    // Each was accepted an hour before the one that is older.
+    for number in [7_202, 3_601, 1] {
+        accept(&journal, number, "shop", &[]);
+    }
+    let unfinished = journal.unfinished(&app("shop")).unwrap();
+    let order: Vec<_> = unfinished.into_iter().map(|one| one.deploy).collect();
+    assert_eq!(order, [id(7_202), id(3_601), id(1)]);
+    assert_eq!(journal.under_way().unwrap()[0].deploy, id(7_202));
+    append(&journal, 7_202, 7_203, &ended(), &[]);
+    append(&journal, 3_601, 3_602, &ended(), &[]);
+    let last = journal.last_ended(&app("shop")).unwrap().unwrap();
+    assert_eq!(last.deploy, id(3_601));
+}
+
+#[test]
 fn a_known_call_is_answered_with_its_first_deploy_and_writes_nothing() {
     let journal = Journal::in_memory().unwrap();
     accept(&journal, 1, "shop", &[]);
