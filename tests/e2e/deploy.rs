@@ -12,10 +12,14 @@ mod calls;
 mod canary;
 #[path = "deploy/changes.rs"]
 mod changes;
+#[path = "deploy/clock.rs"]
+mod clock;
 #[path = "deploy/crash.rs"]
 mod crash;
 #[path = "deploy/disk.rs"]
 mod disk;
+#[path = "deploy/engine.rs"]
+mod engine;
 #[path = "deploy/faults.rs"]
 mod faults;
 #[path = "deploy/github.rs"]

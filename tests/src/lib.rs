@@ -7,12 +7,14 @@
 
 pub mod chance;
 pub mod container;
+pub mod engine;
 pub mod front;
 pub mod github;
 pub mod host;
 pub mod image;
 pub mod load;
 pub mod process;
+pub mod registry;
 pub mod request;
 pub mod rig;
 pub mod target;

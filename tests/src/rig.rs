@@ -50,6 +50,9 @@ pub struct Rig {
     pub agent_environment: Vec<(&'static str, &'static str)>,
     proxy: Option<Process>,
     agent: Option<Process>,
+    /// The file that says how wrong the agent's clock is.
+    clock: Option<PathBuf>,
+    engine: String,
 }
 
 /// How a rig differs from an ordinary one.
@@ -63,6 +66,12 @@ pub struct Setup {
     pub github: Option<String>,
     /// A file system of this size for the agent's state, for example `1m`.
     pub state_size: Option<String>,
+    /// The address of an engine of its own, instead of the test host's.
+    pub engine: Option<String>,
+    /// The registry of its image, instead of the test host's.
+    pub registry: Option<String>,
+    /// The agent has a clock of its own, which [`Rig::set_clock`] sets.
+    pub own_clock: bool,
 }
 
 /// A short gate and a short watch, so that a test takes seconds.
@@ -92,7 +101,16 @@ impl Rig {
             agent_environment: Vec::new(),
             proxy: None,
             agent: None,
+            clock: None,
+            engine: match &setup.engine {
+                Some(engine) => engine.clone(),
+                None => std::env::var("DOCKER_HOST").context("the test host has an engine")?,
+            },
         };
+        if setup.own_clock {
+            rig.clock = Some(rig.folder.join("clock"));
+            rig.set_clock(0)?;
+        }
         fs::create_dir(rig.folder.join("apps"))?;
         fs::write(rig.folder.join("secret"), SECRET)?;
         rig.configure(setup)?;
@@ -110,15 +128,14 @@ impl Rig {
     ///
     /// A file cannot be written.
     pub fn configure(&self, setup: &Setup) -> anyhow::Result<()> {
-        let (folder, app) = (self.folder.display(), &self.app);
-        let docker = std::env::var("DOCKER_HOST").context("the test host has an engine")?;
+        let (folder, app, docker) = (self.folder.display(), &self.app, &self.engine);
         let mut agent = format!(
             "listen = \"{}\"\nsecret_files = [\"{folder}/secret\"]\napps = \"{folder}/apps\"\n\
              socket = \"{folder}/agent.sock\"\nproxy_socket = \"{folder}/proxy.sock\"\n\
              docker = \"{docker}\"\nstate = \"{folder}/state\"\n",
             self.calls
         );
-        let registry = &host().registry;
+        let registry = setup.registry.as_ref().unwrap_or(&host().registry);
         let mut spec = format!(
             "image = \"{registry}/{app}\"\ndomains = [\"{app}.test\"]\nport = 8080\n\
              stop_grace = \"5s\"\ndrain_deadline = \"5s\"\n{}",
@@ -197,13 +214,33 @@ impl Rig {
     /// It is not built.
     pub fn spawn_agent(&mut self) -> anyhow::Result<()> {
         let config = format!("--config={}/agent.toml", self.folder.display());
-        let log = [("CUTOVER_LOG", "info,cutover_agent=debug")];
-        let environment = [&log[..], &self.agent_environment].concat();
-        self.agent = Some(Process::start(
-            &program("cutover-agent")?,
-            ["run", &config],
-            &environment,
-        )?);
+        let mut command = std::process::Command::new(program("cutover-agent")?);
+        command.args(["run", &config]);
+        command.env("CUTOVER_LOG", "info,cutover_agent=debug");
+        command.envs(self.agent_environment.iter().copied());
+        if let Some(clock) = &self.clock {
+            // The dynamic linker puts the folder of the machine's libraries for $LIB.
+            command.env("LD_PRELOAD", "/usr/$LIB/faketime/libfaketimeMT.so.1");
+            command.env("FAKETIME_TIMESTAMP_FILE", clock);
+            command.env("FAKETIME_NO_CACHE", "1");
+            command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        }
+        self.agent = Some(Process::spawn(command)?);
+        Ok(())
+    }
+
+    /// Sets the agent's own clock so many seconds before the host's, or behind it
+    /// where that is negative. What measures time goes on as it did.
+    ///
+    /// # Errors
+    ///
+    /// It has none, or it cannot be set.
+    pub fn set_clock(&self, seconds: i64) -> anyhow::Result<()> {
+        let clock = self.clock.as_ref().context("it has the host's clock")?;
+        let new = clock.with_extension("new");
+        // The agent never reads half a time.
+        fs::write(&new, format!("{seconds:+}\n"))?;
+        fs::rename(&new, clock)?;
         Ok(())
     }
 
@@ -395,7 +432,9 @@ impl Rig {
     /// It does not run.
     pub async fn journal(&self, container: &str) -> anyhow::Result<Journal> {
         let template = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        let address = docker(&["inspect", "--format", template, container]).await?;
+        let address = self
+            .docker(&["inspect", "--format", template, container])
+            .await?;
         Journal::of(SocketAddr::new(address.parse()?, 8080)).await
     }
 
@@ -440,6 +479,54 @@ impl Rig {
         Ok(())
     }
 
+    /// Runs the Docker client against the engine of the agent.
+    ///
+    /// # Errors
+    ///
+    /// It failed; the error says what it printed.
+    pub async fn docker(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        docker(&[&["--host", self.engine.as_str()], arguments].concat()).await
+    }
+
+    /// The command line on the host, set up to call this agent by its socket, run to
+    /// its end.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be run.
+    pub async fn run_local(&self, arguments: &[&str]) -> anyhow::Result<Ran> {
+        Ok(Ran::from(self.local(arguments)?.output().await?))
+    }
+
+    /// Waits until the deploy that is under way does a step of this name, as the
+    /// agent's socket tells.
+    ///
+    /// # Errors
+    ///
+    /// It does not within the deadline.
+    pub async fn does(&self, step: &str, deadline: Duration) -> anyhow::Result<()> {
+        let what = format!("{} does the step {step}", self.app);
+        eventually(&what, deadline, async || {
+            let status = self.local_status().await?;
+            let phase = status["deploying"]["phase"].as_str().unwrap_or("nothing");
+            ensure!(phase.starts_with(step), "{phase}");
+            anyhow::Ok(())
+        })
+        .await
+    }
+
+    /// What `cutover status` tells of the app on the host, where nothing is signed.
+    ///
+    /// # Errors
+    ///
+    /// It does not tell.
+    pub async fn local_status(&self) -> anyhow::Result<Value> {
+        let status = ["status", "--app", &self.app, "--format", "json"];
+        let ran = self.run_local(&status).await?;
+        let apps: Value = serde_json::from_str(&ran.text).with_context(|| ran.text.clone())?;
+        Ok(apps[0].clone())
+    }
+
     /// The names of the app's containers, running or not.
     ///
     /// # Errors
@@ -447,7 +534,9 @@ impl Rig {
     /// The engine does not tell.
     pub async fn containers(&self) -> anyhow::Result<Vec<String>> {
         let label = format!("label=cutover.app={}", self.app);
-        let names = docker(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"]).await?;
+        let names = self
+            .docker(&["ps", "-a", "--filter", &label, "--format", "{{.Names}}"])
+            .await?;
         let mut names: Vec<_> = names.lines().map(str::to_owned).collect();
         names.sort();
         Ok(names)

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use cutover_tests::host::docker;
 use cutover_tests::image;
-use cutover_tests::rig::{Rig, Setup};
+use cutover_tests::rig::{Ran, Rig, Setup, TABLES};
+use cutover_tests::wait::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -70,4 +71,59 @@ async fn a_lost_table_and_a_moved_container_are_routed_again() -> anyhow::Result
     rig.must_deploy(&two).await?;
     assert_eq!(rig.version().await?, "2");
     Ok(())
+}
+
+/// A deploy whose proxy is away from its watch on until the window is over.
+async fn unseen(rig: &mut Rig, on_no_verdict: &str) -> anyhow::Result<Ran> {
+    let app = rig.app.clone();
+    let one = image::build(&app, &[("VERSION", "1")]).await?;
+    let two = image::build(&app, &[("VERSION", "2")]).await?;
+    rig.must_deploy(&one).await?;
+    rig.kill_agent().await?;
+    rig.configure(&Setup {
+        app_tables: Some(format!("{TABLES}on_no_verdict = \"{on_no_verdict}\"\n")),
+        ..Setup::default()
+    })?;
+    rig.start_agent().await?;
+    let following = rig.begin_deploy(&two)?;
+    rig.sees("2", DEADLINE).await?;
+    rig.does("watch", DEADLINE).await?;
+    rig.kill_proxy().await?;
+    eventually("the watch is over", DEADLINE, async || {
+        let status = rig.local_status().await?;
+        let phase = status["deploying"]["phase"].as_str().unwrap_or("nothing");
+        ensure!(!phase.starts_with("watch"), "{phase}");
+        Ok(())
+    })
+    .await?;
+    assert!(!following.is_finished(), "nobody can have moved the users");
+    rig.start_proxy().await?;
+    following.await?
+}
+
+#[tokio::test]
+async fn a_proxy_away_for_a_whole_watch_gives_no_verdict_and_the_old_release_serves()
+-> anyhow::Result<()> {
+    let mut rig = Rig::start("unseen", &Setup::default()).await?;
+    let ran = unseen(&mut rig, "abort").await?;
+    assert_eq!(ran.code, 8, "{}", ran.text);
+    assert!(ran.text.contains("the proxy"), "{}", ran.text);
+    rig.sees("1", DEADLINE).await?;
+    let status = rig.status().await?;
+    assert_eq!(status["last"]["outcome"], "no_verdict", "{status:#}");
+    assert_eq!(status["serving"]["number"], 1, "{status:#}");
+    rig.has_a_plain_route().await
+}
+
+#[tokio::test]
+async fn a_proxy_away_for_a_whole_watch_keeps_the_release_where_the_file_says_so()
+-> anyhow::Result<()> {
+    let mut rig = Rig::start("trusted", &Setup::default()).await?;
+    let ran = unseen(&mut rig, "promote").await?;
+    assert_eq!(ran.code, 0, "{}", ran.text);
+    assert!(ran.text.contains("no verdict"), "{}", ran.text);
+    assert_eq!(rig.version().await?, "2");
+    let status = rig.status().await?;
+    assert_eq!(status["serving"]["number"], 2, "{status:#}");
+    rig.has_a_plain_route().await
 }
