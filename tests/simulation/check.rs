@@ -58,7 +58,7 @@ fn outcomes(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut V
                 && got == Some(Outcome::RolledBack))
             // With a deploy before it that failed, there may be more or less to roll
             // back to; that what is promoted serves is looked at apart.
-            || (faults.are_visible() && matches!(ask, Ask::Rollback(_)))
+            || (faults.are_visible() && matches!(ask, Ask::Rollback(_) | Ask::RollbackRefused(_)))
             // A crash may hold a deploy up before the abort, or let it through.
             || (!faults.points.is_empty()
                 && matches!(ask, Ask::AbortAfter(..) | Ask::AbortRollbackAfter(..))
@@ -96,7 +96,7 @@ fn is_success(outcome: Option<Outcome>) -> bool {
 }
 
 fn is_refused(ask: &Ask, code: &str) -> bool {
-    matches!(ask, Ask::Refused(expected) if *expected == code)
+    matches!(ask, Ask::Refused(expected) | Ask::RollbackRefused(expected) if *expected == code)
 }
 
 /// The table sends users to the release that the last promoted deploy brought.
@@ -251,7 +251,10 @@ fn told(scenario: &Scenario, report: &Report, found: &mut Vec<String>) {
     let world = report.sim.world();
     for (ask, end) in scenario.calls().zip(&report.ends) {
         let Ok(end) = end else { continue };
-        let rolls_back = matches!(ask, Ask::Rollback(_) | Ask::AbortRollbackAfter(..));
+        let rolls_back = matches!(
+            ask,
+            Ask::Rollback(_) | Ask::RollbackRefused(_) | Ask::AbortRollbackAfter(..)
+        );
         if rolls_back && end.outcome == Some(Outcome::Failed) && end.release.is_none() {
             // There was nothing to go back to, so there is no commit to tell it at.
             continue;

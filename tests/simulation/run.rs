@@ -56,7 +56,7 @@ repository = "acme/shop"
 /// What is known when a run is over.
 pub(crate) struct Report {
     pub(crate) effects: usize,
-    /// Those of the first ask.
+    /// Those of the asks at its begin in which no fault is tried.
     pub(crate) first: usize,
     /// Who made each effect.
     pub(crate) makers: Vec<&'static str>,
@@ -176,13 +176,18 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
     let mut first = 0;
     for (number, ask) in scenario.asks.iter().enumerate() {
         sim.note(format!("ask {number}: {ask:?}"));
-        if number == 1 {
+        if number == scenario.spared {
             first = sim.effects();
         }
         let newest = begun.last().and_then(|sent| sent.as_ref().ok());
         next_image += usize::from(ask.brings().is_some());
         let change = match ask {
-            Ask::Rollback(_) | Ask::AbortRollbackAfter(..) => Change::Rollback {},
+            Ask::Rollback(_) | Ask::RollbackRefused(_) | Ask::AbortRollbackAfter(..) => {
+                Change::Rollback {}
+            }
+            Ask::Earlier(number, _) => Change::Deploy {
+                image: images[number - 1].clone(),
+            },
             Ask::Wait(time) => {
                 until(&sim, &mut process, Instant::now() + *time).await;
                 continue;
@@ -225,7 +230,7 @@ async fn run(scenario: &Scenario, faults: &Faults) -> Report {
         let sent = timeout(PATIENCE, sent).await;
         let sent = sent.unwrap_or(Err(Ended::Never));
         begun.push(sent.clone());
-        if !matches!(ask, Ask::Start(..)) {
+        if !matches!(ask, Ask::Start(..) | Ask::Earlier(..)) {
             let _ = timeout(PATIENCE, end(&sim, &mut process, &sent)).await;
             look_behind(&sim, faults);
         }

@@ -35,6 +35,8 @@ pub(crate) enum Behaviour {
     FailsUsers,
     /// It answers one user in so many with an error; its health path is good.
     FailsOneIn(u32),
+    /// Its first container is good, and every other one is never healthy.
+    OneGood,
     /// Its health is good, but from the front door nothing comes to it.
     BehindAnotherDoor,
     /// Its hooks exit with 1.
@@ -54,6 +56,9 @@ pub(crate) enum Ask {
     Deploy(Behaviour, Outcome),
     /// Deploy the image that was deployed last once more.
     Again(Outcome),
+    /// Deploy an image of before once more, by its number from 1, and go on with the
+    /// next ask before it has ended.
+    Earlier(usize, Outcome),
     /// Deploy a good image, and abort so long after the answer.
     AbortAfter(Duration, Outcome),
     /// Roll back.
@@ -64,6 +69,8 @@ pub(crate) enum Ask {
     Start(Behaviour, Outcome),
     /// Deploy, and be refused with this code.
     Refused(&'static str),
+    /// Roll back, and be refused with this code.
+    RollbackRefused(&'static str),
     /// Deploy a good image although the windows are closed.
     Override(Outcome),
     /// Nothing, until so long after the begin of the run.
@@ -113,6 +120,8 @@ pub(crate) enum Meddling {
     Sickened,
     /// Requests are held, as after a way back on which the proxy refused.
     LeftHeld,
+    /// What ran before the newest release answers nobody any more.
+    OldSickened,
 }
 
 /// What is written into the app's file: what there is, and what instead.
@@ -133,6 +142,9 @@ pub(crate) struct Scenario {
     /// Whether faults are tried in its first deploy as well, which is the same
     /// in all scenarios of a strategy.
     pub(crate) whole: bool,
+    /// Otherwise, how many asks at its begin are without: more than one where the
+    /// next is the same as elsewhere, too.
+    pub(crate) spared: usize,
     /// Whether the app's file lets some requests be refused while others are held.
     pub(crate) refuses: bool,
     /// What its users must have seen.
@@ -148,6 +160,7 @@ const PLAIN: Scenario = Scenario {
     whys: &[],
     made: None,
     whole: false,
+    spared: 1,
     refuses: false,
     seen: |_| true,
 };
@@ -193,11 +206,13 @@ impl Ask {
         match self {
             Self::Deploy(..)
             | Self::Again(_)
+            | Self::Earlier(..)
             | Self::AbortAfter(..)
             | Self::Rollback(_)
             | Self::AbortRollbackAfter(..)
             | Self::Start(..)
             | Self::Refused(_)
+            | Self::RollbackRefused(_)
             | Self::Override(_) => true,
             Self::Until(_)
             | Self::Wait(_)
@@ -215,10 +230,12 @@ impl Ask {
             | Self::Start(_, outcome)
             | Self::Deploy(_, outcome)
             | Self::Again(outcome)
+            | Self::Earlier(_, outcome)
             | Self::AbortAfter(_, outcome)
             | Self::AbortRollbackAfter(_, outcome)
             | Self::Rollback(outcome) => Some(*outcome),
             Self::Refused(_)
+            | Self::RollbackRefused(_)
             | Self::Meddle(_)
             | Self::Wait(_)
             | Self::Until(_)
@@ -234,7 +251,9 @@ impl Ask {
             Self::Deploy(behaviour, _) | Self::Start(behaviour, _) => Some(*behaviour),
             Self::AbortAfter(..) | Self::Refused(_) | Self::Override(_) => Some(Behaviour::Good),
             Self::Again(_)
+            | Self::Earlier(..)
             | Self::Rollback(_)
+            | Self::RollbackRefused(_)
             | Self::AbortRollbackAfter(..)
             | Self::Wait(_)
             | Self::Until(_)

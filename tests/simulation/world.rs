@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cutover_agent::containers::{HookOrder, StartOrder};
 use cutover_agent::forge::Message;
-use cutover_plan::id::{DeployId, Digest, ReleaseNumber};
+use cutover_plan::id::{DeployId, Digest, ReleaseNumber, Replica};
 use cutover_plan::step::HookPoint;
 use cutover_wire::statistics::Statistics;
 use cutover_wire::table::{Maintenance, Park, Pool, Route, Split, Table, WHOLE};
@@ -132,9 +132,14 @@ impl Modelled {
     pub(crate) fn fails_its_user(&self) -> bool {
         match self.behaviour {
             Behaviour::FailsUsers | Behaviour::NeverHealthy => true,
+            Behaviour::OneGood => self.is_second(),
             Behaviour::FailsOneIn(many) => self.taken.is_multiple_of(many),
             _ => false,
         }
+    }
+
+    fn is_second(&self) -> bool {
+        self.order.replica != Replica(0)
     }
 
     pub(crate) fn runs(&self) -> bool {
@@ -151,6 +156,7 @@ impl Modelled {
             | Behaviour::FailsHook
             | Behaviour::HangsInHook => true,
             Behaviour::HealthyAfter(slow) => age >= slow,
+            Behaviour::OneGood => !self.is_second(),
             Behaviour::Wavers => self.asked % 2 == 1,
             // It answers again a moment after it was started anew.
             Behaviour::CrashesAfter(_) => true,
@@ -295,6 +301,16 @@ impl World {
                 self.sickened = true;
                 for one in self.containers.values_mut() {
                     one.behaviour = Behaviour::NeverHealthy;
+                }
+            }
+            Meddling::OldSickened => {
+                self.sickened = true;
+                let all = self.containers.values();
+                let newest = all.map(|one| one.order.release).max();
+                for one in self.containers.values_mut() {
+                    if Some(one.order.release) != newest {
+                        one.behaviour = Behaviour::NeverHealthy;
+                    }
                 }
             }
             Meddling::Lost => self.table.apps.clear(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cutover_plan::outcome::Outcome;
 
-use super::{Ask, Behaviour, Edit, Moment, PLAIN, Scenario, Word};
+use super::{Ask, Behaviour, Edit, Meddling, Moment, PLAIN, Scenario, Word};
 
 const CANARY: Edit = ("port = 8080", "port = 8080\nstrategy = \"canary\"");
 const STAGES: Edit = (
@@ -129,6 +129,40 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         serves: Some(3),
         whys: &["took its place"],
+        ..PLAIN
+    },
+    Scenario {
+        name: "canary, superseded by what serves",
+        file: &[
+            CANARY,
+            STAGES,
+            FEW,
+            (
+                "[github]",
+                "[supersede]\nafter_shift = \"supersede\"\n[github]",
+            ),
+        ],
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Start(Behaviour::Good, Outcome::Superseded),
+            Ask::Await(Moment::Watch(1)),
+            Ask::Earlier(1, Outcome::Promoted),
+        ],
+        serves: Some(1),
+        whys: &["took its place"],
+        made: Some(2),
+        ..PLAIN
+    },
+    Scenario {
+        name: "canary, and the old release breaks",
+        file: &[CANARY, STAGES, FEW],
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Start(Behaviour::Good, Outcome::Promoted),
+            Ask::Await(Moment::Watch(2)),
+            Ask::Meddle(Meddling::OldSickened),
+        ],
+        serves: Some(2),
         ..PLAIN
     },
     Scenario {

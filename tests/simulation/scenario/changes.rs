@@ -2,7 +2,7 @@
 
 use cutover_plan::outcome::Outcome;
 
-use super::{Ask, Behaviour, Edit, PLAIN, Scenario};
+use super::{Ask, Behaviour, Edit, Moment, PLAIN, Scenario};
 
 const THREE: Edit = ("port = 8080", "port = 8080\nreplicas = 3");
 const ONE: Edit = ("replicas = 3", "replicas = 1");
@@ -47,6 +47,59 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         serves: Some(1),
         made: Some(5),
+        ..PLAIN
+    },
+    Scenario {
+        name: "another image and more containers",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::File(&[THREE]),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(2),
+        made: Some(4),
+        ..PLAIN
+    },
+    Scenario {
+        name: "another image and fewer containers, one by one",
+        file: &[(
+            "port = 8080",
+            "port = 8080\nstrategy = \"rolling\"\nreplicas = 3",
+        )],
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::File(&[ONE]),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(2),
+        made: Some(4),
+        ..PLAIN
+    },
+    Scenario {
+        // It ends as its plan says, which was made before.
+        name: "another file in the middle of a deploy",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Start(Behaviour::Good, Outcome::Promoted),
+            Ask::Await(Moment::Watch(1)),
+            Ask::File(&[THREE]),
+            Ask::Await(Moment::Over),
+            Ask::Again(Outcome::Promoted),
+        ],
+        serves: Some(2),
+        made: Some(5),
+        ..PLAIN
+    },
+    Scenario {
+        name: "one container of two stays unhealthy",
+        file: &[("port = 8080", "port = 8080\nreplicas = 2")],
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::OneGood, Outcome::Failed),
+        ],
+        serves: Some(1),
+        whys: &["was not healthy within"],
+        made: Some(4),
         ..PLAIN
     },
     Scenario {

@@ -53,6 +53,52 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "windows, closed at the very first",
+        file: &[(
+            "[github]",
+            "[windows]\ntimezone = \"UTC\"\ndeny = [\"thu 20:00-20:28\"]\n[github]",
+        )],
+        asks: &[
+            Ask::Refused("closed"),
+            Ask::Until(Duration::from_secs(90)),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(2),
+        made: Some(1),
+        ..PLAIN
+    },
+    Scenario {
+        name: "aborted, and the same image again",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Start(Behaviour::Good, Outcome::Aborted),
+            Ask::Await(Moment::Watch(1)),
+            Ask::Say(Word::Abort),
+            Ask::Await(Moment::Over),
+            Ask::Again(Outcome::Promoted),
+        ],
+        serves: Some(2),
+        made: Some(3),
+        ..PLAIN
+    },
+    Scenario {
+        // Also what an older commit is whose call arrives after a newer one's.
+        name: "an earlier image in the place of a newer one",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Start(Behaviour::NeverHealthy, Outcome::Superseded),
+            Ask::RollbackRefused("busy"),
+            Ask::Wait(Duration::from_millis(300)),
+            Ask::Earlier(1, Outcome::Promoted),
+        ],
+        serves: Some(1),
+        whys: &["took its place"],
+        made: Some(4),
+        spared: 2,
+        ..PLAIN
+    },
+    Scenario {
         name: "superseded",
         asks: &[
             Ask::Deploy(Behaviour::Good, Outcome::Promoted),
