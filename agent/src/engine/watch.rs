@@ -38,6 +38,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         running: Option<Running>,
     ) -> Result<Done, Failure> {
         self.front_door(release, check, rule).await?;
+        tracing::debug!(%release, "the front door leads to it");
         let begins = !self.was_seen(running);
         let mut judge = Judge::new(release, rule, begins, &self.compared);
         self.look_on(&mut judge, release, check, rule, running)
