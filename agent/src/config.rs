@@ -15,7 +15,7 @@ use cutover_plan::spec::reader::{self, Fault, Table, Value};
 use cutover_plan::spec::{self, AppSpec, NotifySpec, PreviewSpec};
 use cutover_wire::signature::Secret;
 
-use crate::docker::Docker;
+use crate::docker::{Docker, Keyring};
 use crate::fingerprint;
 use crate::github::Credentials;
 use crate::github::Options as GithubOptions;
@@ -43,6 +43,8 @@ pub struct Config {
     pub proxy_socket: PathBuf,
     /// `docker`: the engine, in the form of `DOCKER_HOST`.
     pub docker: Option<String>,
+    /// `registry_config` and `registry_helpers`: what the host knows to say to registries.
+    pub keyring: Keyring,
     /// `state`: the folder of the journal.
     pub state: PathBuf,
     /// `[history]`: what is remembered of deploys.
@@ -79,6 +81,7 @@ struct Written {
     metrics: Option<SocketAddr>,
     proxy_socket: PathBuf,
     docker: Option<String>,
+    keyring: Keyring,
     state: PathBuf,
     history: History,
     github: Option<GithubOptions>,
@@ -100,6 +103,7 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     mistakes.extend(previews.filter_map(|preview| preview_secret(preview).err()));
     check_receivers(&apps, &written.notify, &mut mistakes);
     check_claims(&apps, &mut mistakes);
+    mistakes.extend(written.keyring.check());
     if let Some(github) = &written.github {
         check_credentials(&github.credentials, &mut mistakes);
     }
@@ -121,6 +125,7 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
         metrics: written.metrics,
         proxy_socket: written.proxy_socket,
         docker: written.docker,
+        keyring: written.keyring,
         state: written.state,
         history: written.history,
         github: written.github,
@@ -152,6 +157,8 @@ fn written(root: &mut Table<'_>) -> Option<Written> {
     let socket_group = root.optional("socket_group", |v| v.integer(0..=u32::MAX));
     let proxy = root.or_default("proxy_socket", default("/run/cutover/proxy.sock"), path);
     let docker = root.optional("docker", |v| v.parse(engine));
+    let registry_config = root.optional("registry_config", path);
+    let registry_helpers = root.optional("registry_helpers", |v| v.array(1..=10, path));
     let state = root.or_default("state", default("/var/lib/cutover"), |v| v.parse(folder));
     let history = root.table("history", |history| {
         let deploys = history.or_default("deploys", 100, |v| v.integer(1..=100_000));
@@ -174,11 +181,22 @@ fn written(root: &mut Table<'_>) -> Option<Written> {
         metrics: metrics?,
         proxy_socket: proxy?,
         docker: docker?,
+        keyring: keyring(registry_config?, registry_helpers?),
         state: state?,
         history: history?,
         github: github?,
         notify: notify?,
     })
+}
+
+/// A file that is named must be there; ours may be missed.
+fn keyring(file: Option<PathBuf>, folders: Option<Vec<PathBuf>>) -> Keyring {
+    let ours = Keyring::default();
+    Keyring {
+        is_required: file.is_some(),
+        file: file.unwrap_or(ours.file),
+        folders: folders.unwrap_or(ours.folders),
+    }
 }
 
 fn github(table: &mut Table<'_>) -> Option<GithubOptions> {
@@ -255,7 +273,7 @@ fn engine(text: &str) -> Result<String, Fault> {
 }
 
 /// Reads a file that is not longer than [`MAX_FILE`]: some never end.
-fn read_text(path: &Path) -> Result<String, String> {
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     let name = path.display();
     let unreadable = |error: io::Error| {
         let hint = match error.kind() {

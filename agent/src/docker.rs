@@ -20,6 +20,7 @@ mod failure;
 mod health;
 mod hook;
 mod image;
+mod keyring;
 pub mod labels;
 mod lines;
 mod network;
@@ -45,11 +46,13 @@ use crate::containers::{
 use connection::Connection;
 
 pub use connection::HostError;
+pub use keyring::Keyring;
 
 /// A Docker Engine.
 #[derive(Debug)]
 pub struct Docker {
     connection: Connection,
+    keyring: Keyring,
 }
 
 impl Docker {
@@ -63,7 +66,17 @@ impl Docker {
     /// The text is none of these forms.
     pub fn connect(host: Option<&str>) -> Result<Self, HostError> {
         let connection = Connection::parse(host)?;
-        Ok(Self { connection })
+        let keyring = Keyring::default();
+        Ok(Self {
+            connection,
+            keyring,
+        })
+    }
+
+    /// The same with the credentials for registries that are kept elsewhere.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Keyring) -> Self {
+        Self { keyring, ..self }
     }
 }
 
@@ -86,7 +99,14 @@ impl Containers for Docker {
         credentials: Option<&RegistryCredentials>,
         progress: &(dyn Fn(String) + Send + Sync),
     ) -> Result<String, ContainerError> {
-        image::pull(&self.connection, image, credentials, progress).await
+        image::pull(
+            &self.connection,
+            &self.keyring,
+            image,
+            credentials,
+            progress,
+        )
+        .await
     }
 
     async fn start(&self, order: &StartOrder) -> Result<Container, ContainerError> {

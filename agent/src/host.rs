@@ -106,7 +106,9 @@ pub async fn run(config: Config, end: impl Future<Output = ()>) -> Result<(), Ho
     let journal = Journal::open(&file)?;
     let clock: Clock = Arc::new(Timestamp::now);
     let drivers = Drivers {
-        containers: Arc::new(Docker::connect(config.docker.as_deref())?),
+        containers: Arc::new(
+            Docker::connect(config.docker.as_deref())?.with_keyring(config.keyring.clone()),
+        ),
         traffic: Arc::new(Proxy::new(&config.proxy_socket)),
         journal: journal.clone(),
         record: Arc::new(journal.clone()),

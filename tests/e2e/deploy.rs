@@ -36,6 +36,8 @@ mod proxy;
 mod secrets;
 #[path = "deploy/several.rs"]
 mod several;
+#[path = "deploy/registry.rs"]
+mod registry;
 #[path = "deploy/shapes.rs"]
 mod shapes;
 #[path = "deploy/stops.rs"]

@@ -2,7 +2,7 @@
 //! makes the release.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
@@ -32,6 +32,36 @@ impl Image {
 ///
 /// The app is not built, or the engine or the registry refused.
 pub async fn build(name: &str, environment: &[(&str, &str)]) -> anyhow::Result<Image> {
+    import(name, environment, &layer()?).await
+}
+
+/// The same with a layer that no other image has, and so much in it that does
+/// not get smaller by packing.
+///
+/// # Errors
+///
+/// The app is not built, or the engine or the registry refused.
+pub async fn build_apart(
+    name: &str,
+    environment: &[(&str, &str)],
+    size: usize,
+) -> anyhow::Result<Image> {
+    let mut content = vec![0; size];
+    getrandom::fill(&mut content)?;
+    let mut archive = archive("content", &content);
+    // Of two archives in a row the reader takes the first alone: it has no end.
+    archive.truncate(archive.len() - 2 * BLOCK);
+    archive.extend(std::fs::read(layer()?)?);
+    let path = host()
+        .folder
+        .join(format!("apart-{:x}.tar", getrandom::u64()?));
+    std::fs::write(&path, archive)?;
+    let image = import(name, environment, &path).await;
+    std::fs::remove_file(&path)?;
+    image
+}
+
+async fn import(name: &str, environment: &[(&str, &str)], layer: &Path) -> anyhow::Result<Image> {
     let version = environment.iter().find(|(key, _)| *key == "VERSION");
     let version = version.map_or("unnamed", |(_, value)| value);
     let repository = format!("{}/{name}", host().registry);
@@ -47,7 +77,7 @@ pub async fn build(name: &str, environment: &[(&str, &str)]) -> anyhow::Result<I
         arguments.extend(["--change", change]);
     }
     arguments.extend(["-", &tagged]);
-    docker_with_input(&arguments, Some(&layer()?)).await?;
+    docker_with_input(&arguments, Some(layer)).await?;
 
     let pushed = docker(&["push", &tagged]).await?;
     let digest = pushed
@@ -75,10 +105,12 @@ fn layer() -> anyhow::Result<PathBuf> {
     Ok(LAYER.get_or_init(|| path).clone())
 }
 
+/// What an archive is made of.
+const BLOCK: usize = 512;
+
 /// A tar archive (POSIX ustar) of one program. Its bytes depend on nothing but
 /// the program, so that all images share the layer.
 fn archive(name: &str, content: &[u8]) -> Vec<u8> {
-    const BLOCK: usize = 512;
     let mut header = [0_u8; BLOCK];
     let mut put = |offset: usize, text: &str| {
         header[offset..offset + text.len()].copy_from_slice(text.as_bytes());

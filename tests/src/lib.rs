@@ -17,5 +17,6 @@ pub mod process;
 pub mod registry;
 pub mod request;
 pub mod rig;
+pub mod road;
 pub mod target;
 pub mod wait;

@@ -64,12 +64,14 @@ pub struct Setup {
     pub app_tables: Option<String>,
     /// The address of a model of GitHub, where deploys are reported.
     pub github: Option<String>,
+    /// Lines of the agent's file above the first table.
+    pub agent_top: String,
+    /// The registry of the app's image, instead of the test host's own.
+    pub registry: Option<String>,
     /// A file system of this size for the agent's state, for example `1m`.
     pub state_size: Option<String>,
     /// The address of an engine of its own, instead of the test host's.
     pub engine: Option<String>,
-    /// The registry of its image, instead of the test host's.
-    pub registry: Option<String>,
     /// The agent has a clock of its own, which [`Rig::set_clock`] sets.
     pub own_clock: bool,
 }
@@ -132,8 +134,8 @@ impl Rig {
         let mut agent = format!(
             "listen = \"{}\"\nsecret_files = [\"{folder}/secret\"]\napps = \"{folder}/apps\"\n\
              socket = \"{folder}/agent.sock\"\nproxy_socket = \"{folder}/proxy.sock\"\n\
-             docker = \"{docker}\"\nstate = \"{folder}/state\"\n",
-            self.calls
+             docker = \"{docker}\"\nstate = \"{folder}/state\"\n{}",
+            self.calls, setup.agent_top
         );
         let registry = setup.registry.as_ref().unwrap_or(&host().registry);
         let mut spec = format!(

@@ -108,6 +108,8 @@ fn the_example_is_understood_with_and_without_its_defaults() {
         assert_eq!(read.apps, Path::new("/etc/cutover/apps"));
         assert_eq!(read.proxy_socket, Path::new("/run/cutover/proxy.sock"));
         assert_eq!(read.state, Path::new("/var/lib/cutover"));
+        assert_eq!(read.keyring.file, Keyring::default().file);
+        assert_eq!(read.keyring.folders, Keyring::default().folders);
     }
     for key in [
         "listen",
@@ -118,6 +120,8 @@ fn the_example_is_understood_with_and_without_its_defaults() {
         "metrics",
         "proxy_socket",
         "docker",
+        "registry_config",
+        "registry_helpers",
         "state",
         "[[notify]]",
         "url_file",
@@ -149,6 +153,31 @@ fn github_needs_a_credential_that_is_there() {
         &host.agent("listen = \"nowhere\"\nlisten_to = 1\n"),
     );
     host.check(&["no address", "listen_to"]);
+}
+
+#[test]
+fn a_broken_file_of_credentials_is_told_and_nothing_of_it_shown() {
+    let host = Host::new();
+    let file = host.path("config.json").display().to_string();
+    let keys = format!(
+        "registry_config = {file:?}\nregistry_helpers = [{:?}]\n",
+        host.path("apps")
+    );
+    host.write("agent.toml", &host.agent(&keys));
+    host.check(&["config.json: cannot be read"]);
+    host.write("config.json", "{\"auths\": hunter2}");
+    host.check(&["config.json: line 1, column"]);
+    let auths = r#"{"ghcr.io": {"auth": "hunter2"}, "quay.io": {"auth": "dTpw"}}"#;
+    host.write("config.json", &format!("{{\"auths\": {auths}}}"));
+    host.check(&["config.json: auths.\"ghcr.io\".auth is no base64"]);
+    host.write("config.json", r#"{"credsStore": "../apps/x"}"#);
+    host.check(&["config.json: credsStore has more than letters"]);
+    host.write("config.json", r#"{"credHelpers": {"ghcr.io": "nowhere"}}"#);
+    host.check(&["program docker-credential-nowhere, which is not in"]);
+    host.write("apps/docker-credential-nowhere", "");
+    host.check(&[]);
+    host.write("agent.toml", &host.agent("registry_config = \"here\"\n"));
+    host.check(&["registry_config \"here\": is no absolute path"]);
 }
 
 #[test]

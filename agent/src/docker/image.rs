@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bollard::auth::DockerCredentials;
 use bollard::query_parameters::CreateImageOptions;
 use cutover_plan::id::{ImageReference, Repository};
 use cutover_plan::spec::{Bytes, render_duration};
@@ -14,6 +13,7 @@ use crate::containers::{ContainerError, ContainerErrorKind};
 
 use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, WithHint as _, error};
+use super::keyring::{Found, Keyring, Login};
 use super::progress::Progress;
 
 /// A pull without any sign of life for this long is given up. The engine
@@ -24,9 +24,11 @@ const STALLED: Duration = Duration::from_secs(120);
 /// for 4 GB at 10 Mbit/s.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
 
-/// Pulls the image, unless it is there.
+/// Pulls the image, unless it is there. The credentials of the call go before
+/// those that the host knows.
 pub(super) async fn pull(
     engine: &Connection,
+    keyring: &Keyring,
     image: &ImageReference,
     credentials: Option<&RegistryCredentials>,
     progress: &(dyn Fn(String) + Send + Sync),
@@ -35,11 +37,22 @@ pub(super) async fn pull(
         return Ok(format!("{image} is on the host already, {size}"));
     }
     let begun = Instant::now();
-    let pulled = match timeout(LONGEST, receive(engine, image, credentials, progress)).await {
+    let found = match credentials {
+        Some(given) => Some(Found {
+            login: Login::from(given),
+            from: "the call".to_owned(),
+        }),
+        None => keyring.find(registry(&image.repository)).await?,
+    };
+    let login = found.as_ref().map(|found| &found.login);
+    let pulled = match timeout(LONGEST, receive(engine, image, login, progress)).await {
         Ok(pulled) => pulled,
         Err(_) => Err(Fault::silence(what(image), LONGEST)),
     };
-    pulled.map_err(|fault| classify(conceal(fault, credentials), credentials.is_some()))?;
+    pulled.map_err(|fault| {
+        let from = found.as_ref().map(|found| found.from.as_str());
+        classify(conceal(fault, login), from, keyring)
+    })?;
     let Some(size) = present(engine, image).await? else {
         let reason = format!("the engine pulled {image} and shows no image of that digest");
         return Err(error(ContainerErrorKind::Unavailable, reason));
@@ -58,7 +71,7 @@ fn what(image: &ImageReference) -> String {
 async fn receive(
     engine: &Connection,
     image: &ImageReference,
-    credentials: Option<&RegistryCredentials>,
+    login: Option<&Login>,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), Fault> {
     let client = engine.client(&what(image), STALLED)?;
@@ -67,12 +80,7 @@ async fn receive(
         tag: Some(image.digest.to_string()),
         ..CreateImageOptions::default()
     };
-    let credentials = credentials.map(|given| DockerCredentials {
-        username: Some(given.username.clone()),
-        password: Some(given.password.clone()),
-        serveraddress: Some(registry(&image.repository).to_owned()),
-        ..DockerCredentials::default()
-    });
+    let credentials = login.map(|login| login.credentials(registry(&image.repository)));
     // Dropping the stream, as an abort does, ends the pull in the engine.
     let mut news = client.create_image(Some(options), None, credentials);
     let mut state = Progress::new(Instant::now());
@@ -152,16 +160,15 @@ fn registry(repository: &Repository) -> &str {
 }
 
 /// Takes the credentials out of a text in which they should never be.
-fn conceal(mut fault: Fault, credentials: Option<&RegistryCredentials>) -> Fault {
-    if let Some(RegistryCredentials { password, .. }) = credentials
-        && !password.is_empty()
-    {
-        fault.message = fault.message.replace(password.as_str(), "…");
+fn conceal(mut fault: Fault, login: Option<&Login>) -> Fault {
+    if let Some(login) = login {
+        fault.message = login.conceal(&fault.message);
     }
     fault
 }
 
-fn classify(fault: Fault, with_credentials: bool) -> ContainerError {
+/// `from` is where the credentials came from, if there were any.
+fn classify(fault: Fault, from: Option<&str>, keyring: &Keyring) -> ContainerError {
     use ContainerErrorKind::{Host, Request, Unavailable};
     let denied = [
         "unauthorized",
@@ -195,11 +202,14 @@ fn classify(fault: Fault, with_credentials: bool) -> ContainerError {
         return fault.into_error(Host).with_hint(hint);
     }
     if fault.says(&denied) {
-        let hint = match with_credentials {
-            true => {
-                "the registry does not take these credentials for this repository: see that the token may read packages"
-            }
-            false => "the registry wants credentials: pass them with the call",
+        let hint = match from {
+            Some(from) => format!(
+                "the registry does not take the credentials of {from} for this repository: see that they are still valid and may read it"
+            ),
+            None => format!(
+                "the registry wants credentials: pass them with the call, or keep them in {}",
+                keyring.place().display()
+            ),
         };
         return fault.into_error(Request).with_hint(hint);
     }
@@ -224,7 +234,7 @@ mod tests {
     }
 
     fn check(message: &str, expected: ContainerErrorKind) {
-        let error = classify(fault(message), true);
+        let error = classify(fault(message), Some("the call"), &Keyring::default());
         assert_eq!(error.kind, expected, "{message}");
     }
 
@@ -279,7 +289,8 @@ mod tests {
             username: "u".into(),
             password: "hunter2".into(),
         };
-        let error = classify(conceal(fault("denied for u:hunter2"), Some(&given)), true);
+        let told = conceal(fault("denied for u:hunter2"), Some(&Login::from(&given)));
+        let error = classify(told, Some("the call"), &Keyring::default());
         assert_eq!(error.reason, "pulling x: denied for u:…");
     }
 
