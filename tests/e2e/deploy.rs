@@ -32,12 +32,12 @@ mod local;
 mod people;
 #[path = "deploy/proxy.rs"]
 mod proxy;
+#[path = "deploy/registry.rs"]
+mod registry;
 #[path = "deploy/secrets.rs"]
 mod secrets;
 #[path = "deploy/several.rs"]
 mod several;
-#[path = "deploy/registry.rs"]
-mod registry;
 #[path = "deploy/shapes.rs"]
 mod shapes;
 #[path = "deploy/stops.rs"]

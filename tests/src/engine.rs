@@ -187,6 +187,20 @@ impl Engine {
         eventually("the containers end", DEADLINE, async || gone()).await
     }
 
+    /// Leaves so much room for what it stores, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// The room cannot be changed.
+    pub fn leave_room(&self, left: u64) -> anyhow::Result<()> {
+        let store = self.folder.join("store");
+        let room = rustix::fs::statvfs(&store)?;
+        let used = (room.f_blocks - room.f_bfree) * room.f_frsize;
+        let size = format!("remount,size={}k", used / 1024 + left);
+        let path = store.to_str().context("a folder has a name")?;
+        run("mount", &["-o", &size, path])
+    }
+
     /// Runs the Docker client against it and gives its output.
     ///
     /// # Errors

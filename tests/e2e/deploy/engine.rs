@@ -7,8 +7,8 @@ use anyhow::{Context as _, ensure};
 use cutover_tests::engine::{Containers, Engine};
 use cutover_tests::image::{self, Image};
 use cutover_tests::load::Kind;
-use cutover_tests::road::Road;
 use cutover_tests::rig::{Ran, Rig, Setup, TABLES};
+use cutover_tests::road::Road;
 
 use crate::clock::approve;
 use crate::traffic::ensure_in_order;
