@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// How much of a body is read: what an error quotes, in the widest letters.
 const BODY: usize = 2048;
@@ -62,13 +62,7 @@ pub(crate) async fn get(
     let request = request(host, path, header).ok_or(NoAnswer::Unaskable)?;
     let end = Instant::now() + limit;
     let silent = |_| NoAnswer::Silent(limit);
-    let stream = timeout_at(end, TcpStream::connect(address))
-        .await
-        .map_err(silent)?;
-    let stream = stream.map_err(|error| match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => NoAnswer::Refused,
-        _ => NoAnswer::Unreachable(error.to_string()),
-    })?;
+    let stream = connect(address, limit).await?;
     let handshake = hyper::client::conn::http1::Builder::new()
         .max_buf_size(HEAD)
         .handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
@@ -96,6 +90,16 @@ pub(crate) async fn get(
         _ = connection => {}
     }
     exchange.await
+}
+
+/// Connects to `address` within `limit`.
+pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, NoAnswer> {
+    let stream = timeout(limit, TcpStream::connect(address)).await;
+    let stream = stream.map_err(|_| NoAnswer::Silent(limit))?;
+    stream.map_err(|error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => NoAnswer::Refused,
+        _ => NoAnswer::Unreachable(error.to_string()),
+    })
 }
 
 fn request(

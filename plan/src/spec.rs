@@ -18,7 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{AppName, Repository};
-use crate::step::HealthCheck;
+use crate::step::{HealthCheck, Question};
 use crate::windows::Windows;
 
 pub use notify::{NotifyKind, NotifySpec};
@@ -90,8 +90,9 @@ pub struct AppSpec {
 /// When a container may get requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthSpec {
-    /// `path`: asked with GET, any 2xx is healthy, redirects are not followed; default `/`.
-    pub path: String,
+    /// One of `path`, asked with GET, any 2xx is healthy, redirects are not
+    /// followed; `tcp`; `command`. Default `/`.
+    pub question: Question,
     /// `interval`: from one question to the next; default `1s`.
     pub interval: Duration,
     /// `timeout`: of one question; default `5s`.
@@ -108,7 +109,7 @@ impl HealthSpec {
     /// How a container is asked.
     pub fn check(&self) -> HealthCheck {
         HealthCheck {
-            path: self.path.clone(),
+            question: self.question.clone(),
             interval: self.interval,
             timeout: self.timeout,
             successes: self.successes,

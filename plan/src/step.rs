@@ -18,7 +18,7 @@ use crate::spec::{Bytes, OnTimeout, Rate};
 use crate::traffic::{Replicas, Traffic};
 
 pub(crate) use time::{millis, optional_millis};
-pub use watch::{Beside, HealthCheck, SeenBy, WatchRule, WithoutVerdict};
+pub use watch::{Beside, HealthCheck, Question, SeenBy, WatchRule, WithoutVerdict};
 
 /// One thing to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,12 +1,16 @@
 //! Asking a container for its health, as strictly as its users would: the
-//! answer is the app's own, not that of wherever a redirect leads. Where the
+//! answer is the app's own, not that of wherever a redirect leads. What does
+//! not speak HTTP is asked for a connection, or by a command in it. Where the
 //! check requires it, the engine is asked as well what the image's own
 //! HEALTHCHECK says.
 
+mod command;
+
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use cutover_plan::spec::{DockerHealth, render_duration};
-use cutover_plan::step::HealthCheck;
+use cutover_plan::step::{HealthCheck, Question};
 
 use crate::containers::{
     Container, ContainerError, ContainerErrorKind, ContainerState, HealthAnswer,
@@ -36,14 +40,30 @@ pub(super) async fn ask(
             )));
         }
     };
-    let path = &check.path;
-    match exchange::get(address, host, path, None, check.timeout).await {
-        Ok(answer) => match (judge(&answer), check.docker) {
-            (HealthAnswer::Good, DockerHealth::Require) => {
-                by_the_engine(engine, container, check.timeout).await
-            }
-            (said, _) => Ok(said),
+    let said = match &check.question {
+        Question::Get(path) => get(address, host, path, check.timeout).await?,
+        Question::Connect {} => match exchange::connect(address, check.timeout).await {
+            Ok(_) => HealthAnswer::Good,
+            Err(reason) => HealthAnswer::Bad(reason.to_string()),
         },
+        Question::Run(command) => command::run(engine, container, command, check.timeout).await?,
+    };
+    match (said, check.docker) {
+        (HealthAnswer::Good, DockerHealth::Require) => {
+            by_the_engine(engine, container, check.timeout).await
+        }
+        (said, _) => Ok(said),
+    }
+}
+
+async fn get(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    limit: Duration,
+) -> Result<HealthAnswer, ContainerError> {
+    match exchange::get(address, host, path, None, limit).await {
+        Ok(answer) => Ok(judge(&answer)),
         Err(NoAnswer::Unaskable) => {
             let reason = format!("GET {path:?} with the host {host:?} is no request");
             Err(error(ContainerErrorKind::Request, reason))

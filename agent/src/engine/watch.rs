@@ -8,7 +8,7 @@ use cutover_plan::event::{Cursor, Failure, FailureClass, Finding};
 use cutover_plan::id::ReleaseNumber;
 use cutover_plan::plan::{Kind, PlannedStep};
 use cutover_plan::state::Running;
-use cutover_plan::step::{HealthCheck, SeenBy, Step, WatchRule, WithoutVerdict};
+use cutover_plan::step::{HealthCheck, Question, SeenBy, Step, WatchRule, WithoutVerdict};
 use cutover_plan::verdict::{Evidence, Verdict};
 use tokio::time::Instant;
 
@@ -181,7 +181,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 let reason = "the proxy has no listener, so no user can reach the app";
                 return Err(Failure::new(FailureClass::Host, reason));
             };
-            let path = front_path(&self.spec.path_prefix, &check.path);
+            let path = front_path(&self.spec.path_prefix, &check.question);
             let knock = self
                 .drivers
                 .traffic
@@ -211,8 +211,11 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
 }
 
 /// A path that the app's route takes: its health path where that is under its
-/// prefix.
-fn front_path<'a>(prefix: &'a str, health: &'a str) -> &'a str {
+/// prefix. Any answer will do, if it is of the right release.
+fn front_path<'a>(prefix: &'a str, question: &'a Question) -> &'a str {
+    let Question::Get(health) = question else {
+        return prefix;
+    };
     let below = health.strip_prefix(prefix);
     match below {
         Some(rest) if prefix == "/" || rest.is_empty() || rest.starts_with('/') => health,
@@ -281,9 +284,14 @@ mod tests {
 
     #[test]
     fn the_front_door_is_knocked_at_where_the_route_is() {
-        assert_eq!(front_path("/", "/healthz"), "/healthz");
-        assert_eq!(front_path("/api", "/api/healthz"), "/api/healthz");
-        assert_eq!(front_path("/api", "/apix"), "/api");
-        assert_eq!(front_path("/api", "/healthz"), "/api");
+        let check = |prefix, path: &str, expected| {
+            let question = Question::Get(path.to_owned());
+            assert_eq!(front_path(prefix, &question), expected, "{path}");
+        };
+        check("/", "/healthz", "/healthz");
+        check("/api", "/api/healthz", "/api/healthz");
+        check("/api", "/apix", "/api");
+        check("/api", "/healthz", "/api");
+        assert_eq!(front_path("/api", &Question::Connect {}), "/api");
     }
 }

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use cutover_agent::containers::{
-    Container, ContainerErrorKind, Containers as _, HealthAnswer, HookOrder, StartOrder,
+    Container, ContainerErrorKind, ContainerState, Containers as _, HealthAnswer, HookOrder,
+    StartOrder,
 };
 use cutover_agent::docker::labels;
 use cutover_plan::id::{ImageReference, ReleaseNumber};
 use cutover_plan::spec::{Bytes, DockerHealth, ExtraHost, Logging, Tmpfs, Ulimit, Volume};
-use cutover_plan::step::{HealthCheck, HookPoint};
+use cutover_plan::step::{HealthCheck, HookPoint, Question};
 use cutover_tests::host::{docker, host};
 use cutover_tests::wait::eventually;
 
@@ -218,10 +219,74 @@ async fn the_images_own_check_counts_where_it_is_required() -> anyhow::Result<()
     says(&require, "Good").await?;
     // The app's own answer is asked for as well.
     let nowhere = HealthCheck {
-        path: "/nowhere".to_owned(),
+        question: Question::Get("/nowhere".to_owned()),
         ..require.clone()
     };
     says(&nowhere, "answered 404").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_command_in_the_container_or_a_connection_can_be_the_question() -> anyhow::Result<()> {
+    let switch = host().folder("asked")?;
+    let image = build("asked", &[("VERSION", "1")]).await?;
+    engine().pull(&image, None, &|_| {}).await?;
+    let mut order = order("asked", image);
+    let container = with_programs(&mut order, &switch, DockerHealth::Ignore).await?;
+    let run = |command: &[&str]| HealthCheck {
+        question: Question::Run(command.iter().map(|word| word.to_string()).collect()),
+        timeout: Duration::from_secs(10),
+        ..question("/")
+    };
+    let bad = async |check: &HealthCheck| match asked(&container, check).await {
+        HealthAnswer::Bad(reason) => reason,
+        HealthAnswer::Good => "good".to_owned(),
+    };
+    let list = run(&["/usr/bin/ls", "/switch/on"]);
+    let reason = bad(&list).await;
+    let told = reason.starts_with("exit code 2: ") && reason.contains("/switch/on");
+    assert!(told, "{reason}");
+    std::fs::write(switch.join("on"), "")?;
+    assert_eq!(asked(&container, &list).await, HealthAnswer::Good);
+    // What is not a shell's to read stays as it is.
+    assert_eq!(
+        bad(&run(&["/usr/bin/ls", "/switch/on;true"]))
+            .await
+            .split(':')
+            .next(),
+        Some("exit code 2")
+    );
+    let reason = bad(&run(&["/nowhere"])).await;
+    assert!(reason.contains("/nowhere"), "{reason}");
+    // An output without end is not kept, nor waited for without one.
+    let endless = HealthCheck {
+        timeout: Duration::from_secs(1),
+        ..run(&["/usr/bin/yes"])
+    };
+    assert_eq!(bad(&endless).await, "did not end within 1s");
+    assert_eq!(bad(&endless).await, "did not end within 1s");
+    let top = docker(&["top", &container.id, "-eo", "pid,args"]).await?;
+    assert_eq!(
+        top.matches("/usr/bin/yes").count(),
+        1,
+        "they pile up: {top}"
+    );
+
+    let connect = HealthCheck {
+        question: Question::Connect {},
+        ..question("/")
+    };
+    eventually("its port is open", DEADLINE, async || {
+        asked(&container, &connect).await == HealthAnswer::Good
+    })
+    .await?;
+    let mut elsewhere = container.clone();
+    elsewhere.state = ContainerState::Running {
+        address: std::net::SocketAddr::new(container.address().unwrap().ip(), 1),
+        since: jiff::Timestamp::now(),
+    };
+    let refused = HealthAnswer::Bad("connection refused".to_owned());
+    assert_eq!(asked(&elsewhere, &connect).await, refused);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use cutover_agent::containers::{Container, Containers as _, StartOrder};
 use cutover_agent::docker::Docker;
 use cutover_plan::id::{DeployId, ImageReference, ReleaseNumber, Replica, Slot};
 use cutover_plan::spec::{Bytes, DockerHealth, Environment, Logging, RunSpec};
-use cutover_plan::step::HealthCheck;
+use cutover_plan::step::{HealthCheck, Question};
 use cutover_tests::host::host;
 use cutover_tests::image;
 
@@ -24,7 +24,7 @@ pub(crate) fn engine() -> Docker {
 /// A question for `path`, of which the engine is not asked.
 pub(crate) fn question(path: &str) -> HealthCheck {
     HealthCheck {
-        path: path.to_owned(),
+        question: Question::Get(path.to_owned()),
         interval: Duration::from_secs(1),
         timeout: Duration::from_millis(500),
         successes: 1,

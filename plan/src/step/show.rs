@@ -43,9 +43,9 @@ impl fmt::Display for Step {
                 deadline,
             } => write!(
                 f,
-                "{} must answer GET {} well {} times in a row within {}",
+                "{} must answer {} well {} times in a row within {}",
                 replicas.of(*release),
-                check.path,
+                check.question,
                 check.successes,
                 render_duration(*deadline)
             ),

@@ -9,11 +9,38 @@ use super::{millis, optional_millis};
 use crate::id::ReleaseNumber;
 use crate::spec::{DockerHealth, Rate, render_duration};
 
-/// How a container is asked for its health: GET, any 2xx is good.
+/// What a container is asked. It is written as the one key that it has in an
+/// app's file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Question {
+    /// GET of this path; any 2xx is good.
+    #[serde(rename = "path")]
+    Get(String),
+    /// A connection to its port; that it is taken is good.
+    #[serde(rename = "tcp")]
+    Connect {},
+    /// This command in it; that it ends with 0 is good.
+    #[serde(rename = "command")]
+    Run(Vec<String>),
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Get(path) => write!(f, "GET {path}"),
+            Self::Connect {} => f.write_str("TCP"),
+            // Its arguments may be long, and nobody's to read.
+            Self::Run(command) => f.write_str(command.first().map_or("", String::as_str)),
+        }
+    }
+}
+
+/// How a container is asked for its health.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HealthCheck {
-    /// The path.
-    pub path: String,
+    /// What it is asked.
+    #[serde(flatten)]
+    pub question: Question,
     /// From one question to the next.
     #[serde(with = "millis")]
     pub interval: Duration,
@@ -142,5 +169,36 @@ impl fmt::Display for WatchRule {
             1 => write!(f, "; without a request {then}"),
             enough => write!(f, "; with fewer than {enough} requests {then}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_stored_under_its_own_key_and_older_ones_are_read() {
+        let check = |question: Question, json: &str| {
+            let rest = r#""interval":1000,"timeout":5000,"successes":2,"docker":"ignore"}"#;
+            let (interval, timeout) = (Duration::from_secs(1), Duration::from_secs(5));
+            let docker = DockerHealth::Ignore;
+            let stored = HealthCheck {
+                question,
+                interval,
+                timeout,
+                successes: 2,
+                docker,
+            };
+            let text = format!("{{{json},{rest}");
+            assert_eq!(serde_json::to_string(&stored).unwrap(), text);
+            assert_eq!(serde_json::from_str::<HealthCheck>(&text).unwrap(), stored);
+            // As agents wrote it that knew nothing of `docker`.
+            let text = text.replace(",\"docker\":\"ignore\"", "");
+            assert_eq!(serde_json::from_str::<HealthCheck>(&text).unwrap(), stored);
+        };
+        check(Question::Get("/up".to_owned()), r#""path":"/up""#);
+        check(Question::Connect {}, r#""tcp":{}"#);
+        let command = ["pg_isready", "-q"].map(str::to_owned).into();
+        check(Question::Run(command), r#""command":["pg_isready","-q"]"#);
     }
 }

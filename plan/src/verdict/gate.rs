@@ -77,7 +77,7 @@ impl<'a> Gate<'a> {
     pub fn news(&self, answer: &Answer) -> Option<String> {
         match answer {
             Answer::Bad(text) if *text != self.last => {
-                Some(format!("GET {}: {text}", self.check.path))
+                Some(format!("{}: {text}", self.check.question))
             }
             Answer::Bad(_) | Answer::Good => None,
         }
@@ -107,10 +107,10 @@ impl<'a> Gate<'a> {
         if elapsed.saturating_add(pause) > self.left {
             return Passage::Shut {
                 because: format!(
-                    "{} was not healthy within {}: GET {}: {}",
+                    "{} was not healthy within {}: {}: {}",
                     self.release,
                     render_duration(self.deadline),
-                    self.check.path,
+                    self.check.question,
                     self.last
                 ),
                 hint: "see the app's last lines; a slow start needs a longer health.deadline",
@@ -133,12 +133,13 @@ impl<'a> Gate<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::step::Question;
 
     /// Asks until the gate is open or shut; `+` is a good answer, the last
     /// answer is repeated. An answer takes no time.
     fn check(answers: &str, expected: &str) {
         let health = HealthCheck {
-            path: "/up".to_owned(),
+            question: Question::Get("/up".to_owned()),
             interval: Duration::from_millis(400),
             timeout: Duration::from_secs(1),
             successes: 3,
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn a_bad_answer_is_news_once() {
         let health = HealthCheck {
-            path: "/up".to_owned(),
+            question: Question::Get("/up".to_owned()),
             interval: Duration::from_secs(1),
             timeout: Duration::from_secs(1),
             successes: 1,

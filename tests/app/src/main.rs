@@ -18,6 +18,9 @@ fn main() -> ExitCode {
         log(&format!("error: {reason}"));
         return ExitCode::FAILURE;
     }
+    if std::env::args().nth(1).as_deref() == Some("ready") {
+        return ready(&behaviour);
+    }
     if let Ok(point) = std::env::var("CUTOVER_HOOK") {
         return hook(&point);
     }
@@ -33,6 +36,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// As `/app ready`, it says whether the app in this container is well.
+fn ready(behaviour: &Behaviour) -> ExitCode {
+    let Some(reason) = &behaviour.unhealthy else {
+        return ExitCode::SUCCESS;
+    };
+    log(&format!("error: {reason}"));
+    ExitCode::FAILURE
 }
 
 /// As a hook of a deploy, it serves nobody: it says what it was given, takes

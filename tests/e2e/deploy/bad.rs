@@ -109,6 +109,42 @@ async fn a_release_that_is_never_healthy_is_never_seen() -> anyhow::Result<()> {
     case.is_never_seen().await
 }
 
+/// A gate that needs no HTTP; the release before passes it.
+fn asked(app: &str, with: &str) -> String {
+    let tables = TABLES.replace("path = \"/healthz\"", with);
+    assert_ne!(tables, TABLES, "{app} is asked in another way");
+    tables.replace("deadline = \"20s\"", "deadline = \"4s\"")
+}
+
+#[tokio::test]
+async fn a_release_that_takes_no_connection_is_never_seen() -> anyhow::Result<()> {
+    let case = Case {
+        app: "unconnected",
+        tables: &asked("unconnected", "tcp = true"),
+        release: &[("SLOW_START_S", "600")],
+        code: 1,
+        told: &["within 4s: TCP: connection refused", "v1 serves"],
+    };
+    case.is_never_seen().await
+}
+
+#[tokio::test]
+async fn a_release_whose_own_command_fails_is_never_seen() -> anyhow::Result<()> {
+    let command = "command = [\"/app\", \"ready\"]";
+    let case = Case {
+        app: "commanded",
+        tables: &asked("commanded", command),
+        release: &[("UNHEALTHY", "no connection to the database")],
+        code: 1,
+        told: &[
+            "/app: exit code 1",
+            "no connection to the database",
+            "v1 serves",
+        ],
+    };
+    case.is_never_seen().await
+}
+
 #[tokio::test]
 async fn a_release_whose_port_never_opens_is_never_seen() -> anyhow::Result<()> {
     let case = Case {

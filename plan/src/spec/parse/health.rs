@@ -1,13 +1,14 @@
 //! `[health]` and `[watch]`: when a release may get requests, and when it is bad.
 
 use super::bounds::{EXTENDED, GATE, INTERVAL, LATENCY, MINUTE, PERSON, REQUESTS, WATCH, seconds};
-use super::forms;
+use super::{container, forms};
 use crate::spec::reader::{Fault, Table, Value};
 use crate::spec::{DockerHealth, HealthSpec, OnNoVerdict, Rate, WatchSpec, render_duration};
+use crate::step::Question;
 use crate::verdict::canary::CanaryRule;
 
 pub(super) fn health(table: &mut Table<'_>) -> Option<HealthSpec> {
-    let path = table.or_default("path", "/".to_owned(), |v| v.parse(forms::request_path));
+    let question = question(table);
     let interval = table.or_default("interval", seconds(1), |v| v.duration(INTERVAL));
     let timeout = table.or_default("timeout", seconds(5), |v| v.duration(GATE));
     // More than the longest deadline has room for is refused below, with the deadline.
@@ -20,7 +21,7 @@ pub(super) fn health(table: &mut Table<'_>) -> Option<HealthSpec> {
         ])
     });
     let health = HealthSpec {
-        path: path?,
+        question: question?,
         interval: interval?,
         timeout: timeout?,
         successes: successes?,
@@ -28,6 +29,30 @@ pub(super) fn health(table: &mut Table<'_>) -> Option<HealthSpec> {
         docker: docker?,
     };
     gate_can_open(table, health)
+}
+
+/// One of three.
+fn question(table: &mut Table<'_>) -> Option<Question> {
+    let path = table.optional("path", |v| v.parse(forms::request_path));
+    let tcp = table.or_default("tcp", false, Value::boolean);
+    let command = table.optional("command", container::command);
+    let hint = "a container is asked in one way: keep one of path, tcp and command";
+    match (path?, tcp?, command?) {
+        (Some(_), true, _) => {
+            table.fault("tcp", Fault::new("and path exclude each other").hint(hint))
+        }
+        (Some(_), false, Some(_)) => table.fault(
+            "command",
+            Fault::new("and path exclude each other").hint(hint),
+        ),
+        (None, true, Some(_)) => table.fault(
+            "command",
+            Fault::new("and tcp exclude each other").hint(hint),
+        ),
+        (None, true, None) => Some(Question::Connect {}),
+        (None, false, Some(command)) => Some(Question::Run(command)),
+        (path, false, None) => Some(Question::Get(path.unwrap_or_else(|| "/".to_owned()))),
+    }
 }
 
 /// Refuses a gate that no container could pass in time, however healthy.

@@ -73,8 +73,11 @@ fn the_example_says_what_it_seems_to() {
     let theme = volume("/srv/shop/theme", "/theme", true);
     assert_eq!(run.volumes, [volume("shop-data", "/data", false), theme]);
     assert_eq!(
-        (spec.health.path.as_str(), spec.health.successes),
-        ("/healthz", 2)
+        (
+            spec.health.question.to_string().as_str(),
+            spec.health.successes
+        ),
+        ("GET /healthz", 2)
     );
     assert_eq!(
         (spec.health.interval, spec.health.timeout),

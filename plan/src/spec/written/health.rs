@@ -11,6 +11,14 @@ pub struct Health {
     /// What is asked for with GET. Any 2xx is good; redirects are not followed.
     #[schemars(extend("default" = "/"), regex(pattern = "^/"), length(max = 2048))]
     pub path: Option<String>,
+    /// Instead of `path`, for what does not speak HTTP: that the port takes a connection is good.
+    #[schemars(extend("default" = false))]
+    pub tcp: Option<bool>,
+    /// Instead of `path`: a program of the image with its arguments, which is run in the
+    /// container. No shell reads it; it ends with 0 when the container is well. One that
+    /// is too slow goes on in the container, and is waited for instead of run again.
+    #[schemars(extend("examples" = [["pg_isready", "-q"]]), length(min = 1, max = 100), inner(length(min = 1, max = 16384)))]
+    pub command: Option<Vec<String>>,
     /// From one question to the next. From `10ms` to `1h`.
     #[schemars(extend("default" = "1s"))]
     pub interval: Option<Time>,

@@ -163,6 +163,7 @@ fn a_key_without_default_is_optional_by_name() {
         "stop_signal",
         "user",
         "github.url",
+        "health.command",
         "limits.cpus",
         "limits.memory",
         "limits.pids",

@@ -61,6 +61,41 @@ fn a_gate_that_no_container_can_pass_is_refused() {
 }
 
 #[test]
+fn a_container_is_asked_in_one_way() {
+    check("[health]\ntcp = true\ndocker = 'require'", &[]);
+    check("[health]\ncommand = ['pg_isready', '-q']", &[]);
+    check("[health]\npath = '/up'\ntcp = false", &[]);
+    let hint = "(hint: a container is asked in one way: keep one of path, tcp and command)";
+    check(
+        "[health]\npath = '/up'\ntcp = true",
+        &[&format!(
+            "6:7: tcp true: and path exclude each other {hint}"
+        )],
+    );
+    check(
+        "[health]\npath = '/up'\ncommand = ['true']",
+        &[&format!(
+            "6:11: command: and path exclude each other {hint}"
+        )],
+    );
+    check(
+        "[health]\ntcp = true\ncommand = ['true']",
+        &[&format!("6:11: command: and tcp exclude each other {hint}")],
+    );
+    check(
+        "[health]\ncommand = []",
+        &["5:11: command: must have 1 to 100 items"],
+    );
+    check(
+        "[health]\ncommand = 'pg_isready -q'\ntcp = 1",
+        &[
+            "5:11: command \"pg_isready -q\": expected an array, found a string (hint: write each word by itself: [\"./app\", \"--verbose\"])",
+            "6:7: tcp 1: expected a boolean, found an integer (hint: write true or false, without quotes)",
+        ],
+    );
+}
+
+#[test]
 fn the_images_own_check_is_ignored_or_required() {
     check("[health]\ndocker = 'require'", &[]);
     check(
