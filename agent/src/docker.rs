@@ -24,6 +24,7 @@ mod keyring;
 pub mod labels;
 mod lines;
 mod network;
+mod processor;
 mod progress;
 mod prune;
 mod removal;

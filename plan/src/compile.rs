@@ -253,7 +253,7 @@ fn notes(spec: &AppSpec, observed: &Observed) -> Vec<String> {
             render_duration(longest)
         ));
     }
-    let wanted = draft::memory(spec);
+    let wanted = draft::memory(spec, observed.releases.serving.is_some());
     if let (Some(wanted), Some(free)) = (wanted, observed.memory)
         && wanted > free
     {

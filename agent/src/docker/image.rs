@@ -15,6 +15,7 @@ use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, WithHint as _, error};
 use super::keyring::{Found, Keyring, Login};
 use super::progress::Progress;
+use super::{processor, room};
 
 /// A pull without any sign of life for this long is given up. The engine
 /// repeats a broken download by itself for about half a minute.
@@ -33,7 +34,8 @@ pub(super) async fn pull(
     credentials: Option<&RegistryCredentials>,
     progress: &(dyn Fn(String) + Send + Sync),
 ) -> Result<String, ContainerError> {
-    if let Some(size) = present(engine, image).await? {
+    if let Some(present) = present(engine, image).await? {
+        let size = present.made_for(engine, image).await?;
         return Ok(format!("{image} is on the host already, {size}"));
     }
     let begun = Instant::now();
@@ -53,10 +55,11 @@ pub(super) async fn pull(
         let from = found.as_ref().map(|found| found.from.as_str());
         classify(conceal(fault, login), from, keyring)
     })?;
-    let Some(size) = present(engine, image).await? else {
+    let Some(present) = present(engine, image).await? else {
         let reason = format!("the engine pulled {image} and shows no image of that digest");
         return Err(error(ContainerErrorKind::Unavailable, reason));
     };
+    let size = present.made_for(engine, image).await?;
     let took = Duration::from_secs(begun.elapsed().as_secs());
     Ok(format!(
         "{image} pulled, {size}, in {}",
@@ -108,11 +111,31 @@ pub(super) async fn is_present(
     Ok(present(engine, image).await?.is_some())
 }
 
-/// The size of the image, if it is on the host under its repository and digest.
+/// An image that is on the host.
+struct Present {
+    size: Bytes,
+    architecture: Option<String>,
+}
+
+impl Present {
+    /// Its size, if it can run here.
+    async fn made_for(
+        &self,
+        engine: &Connection,
+        image: &ImageReference,
+    ) -> Result<Bytes, ContainerError> {
+        let (name, system) = (image.to_string(), room::about(engine).await?);
+        let architecture = self.architecture.as_deref();
+        processor::check(&name, architecture, &system, engine.is_local())?;
+        Ok(self.size)
+    }
+}
+
+/// The image, if it is on the host under its repository and digest.
 async fn present(
     engine: &Connection,
     image: &ImageReference,
-) -> Result<Option<Bytes>, ContainerError> {
+) -> Result<Option<Present>, ContainerError> {
     let name = image.to_string();
     let looked = engine
         .call(
@@ -129,7 +152,8 @@ async fn present(
     let digests = found.repo_digests.unwrap_or_default();
     let ours = digests.iter().any(|digest| is_reference(digest, image));
     let size = Bytes(u64::try_from(found.size.unwrap_or(0)).unwrap_or(0));
-    Ok(ours.then_some(size))
+    let architecture = found.architecture;
+    Ok(ours.then_some(Present { size, architecture }))
 }
 
 fn is_reference(text: &str, image: &ImageReference) -> bool {

@@ -67,7 +67,7 @@ pub(super) async fn free(engine: &Connection) -> Result<Room, ContainerError> {
     })
 }
 
-async fn about(engine: &Connection) -> Result<SystemInfo, Fault> {
+pub(super) async fn about(engine: &Connection) -> Result<SystemInfo, Fault> {
     let what = "asking the container engine about itself";
     engine
         .call(what, QUESTION, async |client| client.info().await)
@@ -144,7 +144,7 @@ async fn free_memory(limit: Option<Bytes>) -> Result<String, ContainerError> {
         return Ok("the free memory is not known".to_owned());
     };
     let Some(limit) = limit else {
-        return Ok(format!("{free} of memory free, the app has no limit"));
+        return Ok(format!("{free} of memory free, no more is asked for"));
     };
     let needed = Bytes(limit.0.saturating_add(MEMORY));
     if free < needed {

@@ -123,7 +123,7 @@ impl<'a> Draft<'a> {
         self.must(
             Step::Preflight {
                 image: image.clone(),
-                memory: memory(self.spec),
+                memory: memory(self.spec, self.old.is_some()),
             },
             Undo::NOTHING,
         );
@@ -477,8 +477,12 @@ fn scaled(part: Duration, whole: Duration, other: Duration) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// What all containers of a release may take together.
-pub(super) fn memory(spec: &AppSpec) -> Option<Bytes> {
+/// What all containers of a release may take together, beside what runs. In place
+/// that is not known: what the old one takes, it gives back before.
+pub(super) fn memory(spec: &AppSpec, has_old: bool) -> Option<Bytes> {
+    if spec.strategy == Strategy::InPlace && has_old {
+        return None;
+    }
     let one = spec.run.memory?;
     Some(Bytes(one.0.saturating_mul(u64::from(spec.replicas))))
 }

@@ -291,6 +291,24 @@ if it goes bad, it is taken back:
 }
 
 #[test]
+fn in_place_asks_for_no_memory_beside_the_old_release() {
+    let preflight = |strategy| {
+        let host = one(strategy, |host| {
+            host.spec.run.memory = Some(Bytes(64 << 20))
+        });
+        let plan = check(&host, &image(2));
+        let line = plan.lines().find(|line| line.contains("1. preflight"));
+        line.unwrap_or_default().trim().to_owned()
+    };
+    let asked = "1. preflight engine, disk and memory";
+    assert_eq!(preflight(Strategy::InPlace), asked);
+    assert_eq!(
+        preflight(Strategy::BlueGreen),
+        format!("{asked} (its limit is 64 MiB)")
+    );
+}
+
+#[test]
 fn in_place_of_a_broken_release_starts_nothing_again() {
     let host = one(Strategy::InPlace, |host| host.set(1, Condition::Unhealthy));
     assert_snapshot!(check(&host, &image(2)), @r"
