@@ -9,6 +9,7 @@ use cutover_tests::host::docker;
 use cutover_tests::image;
 use cutover_tests::load::Kind;
 use cutover_tests::rig::{Rig, Setup, TABLES};
+use cutover_tests::wait::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -61,8 +62,11 @@ async fn is_killed_at_last(app: &str, top: &str, tables: &str) -> anyhow::Result
     for part in [left, "v2 serves"] {
         ensure!(ran.text.contains(part), "no {part:?} in:\n{}", ran.text);
     }
-    // All but the one who would have waited for ever, and is told that it is over.
-    report.ensure_none_failed()?;
+    // All but the one who would have waited for ever, and is told that it is over; a
+    // message may cross the good-bye of a tunnel that is cut.
+    for record in report.failed() {
+        ensure!(record.is_crossed(), "{record:?}");
+    }
     ensure_in_order(&report, &["1", "2"])?;
     let answer = tokio::time::timeout(DEADLINE, endless).await???;
     ensure!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
@@ -79,9 +83,15 @@ async fn is_killed_at_last(app: &str, top: &str, tables: &str) -> anyhow::Result
         exits,
     ];
     let events = [&["events", "--since", "10m", "--until", "0s"], &died[..]].concat();
-    // Killed, and not ended by itself.
-    assert_eq!(docker(&events).await?, "137");
-    Ok(())
+    // Killed, and not ended by itself. The client asks by whole seconds, so what was
+    // in this one is seen in the next.
+    eventually("its end is told", DEADLINE, async || {
+        let code = docker(&events).await?;
+        ensure!(!code.is_empty(), "not yet");
+        assert_eq!(code, "137");
+        anyhow::Ok(())
+    })
+    .await
 }
 
 #[tokio::test]
