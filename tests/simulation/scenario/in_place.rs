@@ -111,7 +111,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         asks: &[
             Ask::Deploy(Behaviour::Good, Outcome::Promoted),
             Ask::Meddle(Meddling::LeftHeld),
-            Ask::Wait(Duration::from_secs(5)),
+            Ask::Wait(Duration::from_secs(10)),
         ],
         serves: Some(1),
         seen: |world| world.held_in_all >= 1,
