@@ -19,6 +19,8 @@ demo: programs
 	tests/host/run tests/demo/run
 
 # Nothing reaches a network from inside the test host, so all is built before.
+# Most tests wait for most of their time, so more run at once than there are cores.
+test: export RUST_TEST_THREADS ?= 4
 test: build conformance
 	tests/host/run cargo test --workspace --offline --locked $(TESTS)
 
