@@ -253,7 +253,7 @@ fn notes(spec: &AppSpec, observed: &Observed) -> Vec<String> {
             render_duration(longest)
         ));
     }
-    let wanted = draft::memory(spec, observed.releases.serving.is_some());
+    let wanted = draft::memory(spec, observed, observed.releases.serving);
     if let (Some(wanted), Some(free)) = (wanted, observed.memory)
         && wanted > free
     {

@@ -123,7 +123,7 @@ impl<'a> Draft<'a> {
         self.must(
             Step::Preflight {
                 image: image.clone(),
-                memory: memory(self.spec, self.old.is_some()),
+                memory: memory(self.spec, self.observed, self.old),
             },
             Undo::NOTHING,
         );
@@ -477,12 +477,25 @@ fn scaled(part: Duration, whole: Duration, other: Duration) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// What all containers of a release may take together, beside what runs. In place
-/// that is not known: what the old one takes, it gives back before.
-pub(super) fn memory(spec: &AppSpec, has_old: bool) -> Option<Bytes> {
-    if spec.strategy == Strategy::InPlace && has_old {
-        return None;
-    }
+/// What the containers of a release may take together, beside what runs. In place
+/// that is not known: what the old one takes, it gives back before. Rolling has a
+/// batch more at once than there are in the end.
+pub(super) fn memory(
+    spec: &AppSpec,
+    observed: &Observed,
+    old: Option<ReleaseNumber>,
+) -> Option<Bytes> {
     let one = spec.run.memory?;
-    Some(Bytes(one.0.saturating_mul(u64::from(spec.replicas))))
+    let all = u64::from(spec.replicas);
+    let at_once = match (spec.strategy, old) {
+        (Strategy::InPlace, Some(_)) => return None,
+        (Strategy::Rolling, Some(old)) => {
+            let containers = observed.containers.iter();
+            let there = containers.filter(|one| one.release == old).count();
+            let more = all.saturating_sub(u64::try_from(there).unwrap_or(u64::MAX));
+            (u64::from(spec.rolling.batch) + more).min(all)
+        }
+        _ => all,
+    };
+    Some(Bytes(one.0.saturating_mul(at_once)))
 }

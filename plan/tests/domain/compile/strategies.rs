@@ -309,6 +309,29 @@ fn in_place_asks_for_no_memory_beside_the_old_release() {
 }
 
 #[test]
+fn rolling_asks_for_the_memory_of_what_it_has_at_once() {
+    let preflight = |there, wanted, batch| {
+        let host = one(Strategy::Rolling, |host| {
+            host.spec.strategy = Strategy::BlueGreen;
+            host.spec.replicas = there;
+            host.deploy(2);
+            host.spec.strategy = Strategy::Rolling;
+            host.spec.replicas = wanted;
+            host.spec.rolling.batch = batch;
+            host.spec.run.memory = Some(Bytes(64 << 20));
+        });
+        let plan = check(&host, &image(3));
+        let line = plan.lines().find(|line| line.contains("1. preflight"));
+        let (_, limit) = line.unwrap_or_default().split_once(" is ").unwrap();
+        limit.to_owned()
+    };
+    assert_eq!(preflight(3, 3, 1), "64 MiB)");
+    assert_eq!(preflight(3, 3, 2), "128 MiB)");
+    assert_eq!(preflight(1, 3, 1), "192 MiB)");
+    assert_eq!(preflight(3, 1, 2), "64 MiB)");
+}
+
+#[test]
 fn in_place_of_a_broken_release_starts_nothing_again() {
     let host = one(Strategy::InPlace, |host| host.set(1, Condition::Unhealthy));
     assert_snapshot!(check(&host, &image(2)), @r"
