@@ -103,7 +103,6 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
     mistakes.extend(previews.filter_map(|preview| preview_secret(preview).err()));
     check_receivers(&apps, &written.notify, &mut mistakes);
     check_claims(&apps, &mut mistakes);
-    mistakes.extend(written.keyring.check());
     if let Some(github) = &written.github {
         check_credentials(&github.credentials, &mut mistakes);
     }
@@ -115,6 +114,8 @@ pub fn read(path: &Path) -> Result<Config, Vec<String>> {
         ));
     }
     if !mistakes.is_empty() {
+        // Alone they are no reason not to start: the file changes while the agent runs.
+        mistakes.extend(written.keyring.check());
         return Err(mistakes);
     }
     Ok(Config {

@@ -102,7 +102,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             return tell(&mistakes);
         }
     };
+    let logins = config.keyring.check();
     if matches!(arguments.command, Command::Check) {
+        if !logins.is_empty() {
+            return tell(&logins);
+        }
         let names: Vec<_> = config.apps.keys().map(ToString::to_string).collect();
         let apps = if names.is_empty() {
             "none".to_owned()
@@ -116,6 +120,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     begin_log(arguments.log_format, filter)?;
+    // No reason not to start: what is begun must be ended.
+    for mistake in logins {
+        tracing::warn!("{mistake}");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

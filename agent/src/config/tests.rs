@@ -28,7 +28,8 @@ impl Host {
     }
 
     fn check(&self, expected: &[&str]) {
-        let mistakes = read(&self.path("agent.toml")).err().unwrap_or_default();
+        let read = read(&self.path("agent.toml"));
+        let mistakes = read.map_or_else(|mistakes| mistakes, |read| read.keyring.check());
         for part in expected {
             assert!(
                 mistakes.iter().any(|m| m.contains(part)),

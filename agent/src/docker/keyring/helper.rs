@@ -171,7 +171,7 @@ async fn end(group: Group, child: &mut Child) {
     let _ = tokio::time::timeout(FAREWELL, child.wait()).await;
 }
 
-/// The processes of a program; they do not outlive it.
+/// The processes of a program. They are ended with it, unless it ended well.
 struct Group(Option<Pid>);
 
 impl Group {
