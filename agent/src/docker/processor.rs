@@ -26,9 +26,11 @@ pub(super) fn check(
     let (Some(image), Some(host)) = (image, system.architecture.as_deref()) else {
         return Ok(());
     };
-    let (image, host) = (familiar(image), familiar(host));
-    let emulated = !is_local || is_emulated(Path::new(EMULATORS), image);
-    if image.is_empty() || runs(host, image) || emulated {
+    let (Some(image), Some(host)) = (familiar(image), familiar(host)) else {
+        return Ok(());
+    };
+    let may_emulate = !is_local || emulates(Path::new(EMULATORS));
+    if runs(host, image) || may_emulate {
         return Ok(());
     }
     let [image, host] = [image, host].map(|name| printable(name, LONGEST));
@@ -37,15 +39,19 @@ pub(super) fn check(
     Err(error(ContainerErrorKind::Request, reason).with_hint(hint))
 }
 
-/// The name that images use; engines tell that of the kernel.
-fn familiar(name: &str) -> &str {
-    match name {
-        "x86_64" => "amd64",
-        "i386" | "i686" => "386",
-        "aarch64" => "arm64",
-        "armv6l" | "armv7l" | "armhf" => "arm",
-        name => name,
-    }
+/// The name that images use, of those that are known well; engines tell that of
+/// the kernel.
+fn familiar(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "amd64" | "x86_64" => "amd64",
+        "386" | "i386" | "i686" => "386",
+        "arm64" | "aarch64" => "arm64",
+        "arm" | "armv6l" | "armv7l" | "armhf" => "arm",
+        "riscv64" => "riscv64",
+        "ppc64le" => "ppc64le",
+        "s390x" => "s390x",
+        _ => return None,
+    })
 }
 
 /// Whether a processor runs programs of another, if their kinds differ.
@@ -54,16 +60,20 @@ fn runs(host: &str, image: &str) -> bool {
     host == image || also.contains(&(host, image))
 }
 
-/// Whether the kernel was told a program that runs those of this processor.
-fn is_emulated(emulators: &Path, image: &str) -> bool {
-    let name = match image {
-        "amd64" => "x86_64",
-        "386" => "i386",
-        "arm64" => "aarch64",
-        name => name,
+/// Whether the kernel may have been told a program that runs foreign ones: of
+/// which processor, only the program knows. A list that cannot be read may be long.
+fn emulates(emulators: &Path) -> bool {
+    let Ok(listed) = std::fs::read_dir(emulators) else {
+        return true;
     };
-    let path = emulators.join(format!("qemu-{name}"));
-    std::fs::read_to_string(path).is_ok_and(|text| text.starts_with("enabled"))
+    let own = ["register", "status"];
+    listed
+        .flatten()
+        .filter(|entry| !own.iter().any(|name| entry.file_name() == *name))
+        .any(|entry| {
+            let text = std::fs::read_to_string(entry.path());
+            text.is_ok_and(|text| text.starts_with("enabled"))
+        })
 }
 
 #[cfg(test)]
@@ -88,28 +98,34 @@ mod tests {
             ("arm", "armv7l"),
             ("riscv64", "riscv64"),
             ("", "x86_64"),
+            ("mos6502", "x86_64"),
+            ("loong64", "loongarch64"),
         ] {
             assert_eq!(refused(Some(image), Some(host)), None, "{image} on {host}");
         }
         assert_eq!(refused(None, Some("x86_64")), None);
         assert_eq!(refused(Some("amd64"), None), None);
-        // No kernel has an emulator of this one.
-        let error = refused(Some("mos6502"), Some("x86_64")).unwrap();
-        let reason = "shop is made for mos6502, and the host's processor is amd64";
-        assert_eq!(error.reason, reason);
-        assert_eq!(error.kind, ContainerErrorKind::Request);
-        assert!(error.hint.is_some_and(|hint| hint.contains("linux/amd64")));
+        // A kernel that emulates runs it.
+        if let Some(error) = refused(Some("s390x"), Some("x86_64")) {
+            let reason = "shop is made for s390x, and the host's processor is amd64";
+            assert_eq!(error.reason, reason);
+            assert_eq!(error.kind, ContainerErrorKind::Request);
+            assert!(error.hint.is_some_and(|hint| hint.contains("linux/amd64")));
+        } else {
+            assert!(emulates(Path::new(EMULATORS)));
+        }
     }
 
     #[test]
     fn an_emulator_that_is_switched_on_counts() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |text| std::fs::write(folder.path().join("qemu-aarch64"), text).unwrap();
-        assert!(!is_emulated(folder.path(), "arm64"));
-        write("disabled\n");
-        assert!(!is_emulated(folder.path(), "arm64"));
-        write("enabled\ninterpreter /usr/bin/qemu-aarch64-static\n");
-        assert!(is_emulated(folder.path(), "arm64"));
-        assert!(!is_emulated(folder.path(), "riscv64"));
+        let write = |name, text| std::fs::write(folder.path().join(name), text).unwrap();
+        write("status", "enabled\n");
+        assert!(!emulates(folder.path()));
+        write("box64", "disabled\n");
+        assert!(!emulates(folder.path()));
+        write("box64", "enabled\ninterpreter /usr/bin/box64\n");
+        assert!(emulates(folder.path()));
+        assert!(emulates(&folder.path().join("none")), "it may be long");
     }
 }

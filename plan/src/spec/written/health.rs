@@ -17,6 +17,7 @@ pub struct Health {
     /// Instead of `path`: a program of the image with its arguments, which is run in the
     /// container. No shell reads it; it ends with 0 when the container is well. One that
     /// is too slow goes on in the container, and is waited for instead of run again.
+    /// Plans and logs show it, but nothing that it writes.
     #[schemars(extend("examples" = [["pg_isready", "-q"]]), length(min = 1, max = 100), inner(length(min = 1, max = 16384)))]
     pub command: Option<Vec<String>>,
     /// From one question to the next. From `10ms` to `1h`.
