@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::id::{Digest, ReleaseNumber, Replica};
-use crate::observed::Observed;
+use crate::observed::{Condition, Observed, ObservedContainer};
 use crate::plan::{Kind, Plan, PlannedStep};
 use crate::release::{KnownRelease, Release, Standing};
 use crate::spec::{AppSpec, ApprovedBefore, Bytes, OnNoVerdict, Strategy, Then};
@@ -478,8 +478,8 @@ fn scaled(part: Duration, whole: Duration, other: Duration) -> Duration {
 }
 
 /// What the containers of a release may take together, beside what runs. In place
-/// that is not known: what the old one takes, it gives back before. Rolling has a
-/// batch more at once than there are in the end.
+/// that is not known while the old one runs: what it takes, it gives back before.
+/// Rolling has a batch more at once than there are in the end.
 pub(super) fn memory(
     spec: &AppSpec,
     observed: &Observed,
@@ -487,11 +487,12 @@ pub(super) fn memory(
 ) -> Option<Bytes> {
     let one = spec.run.memory?;
     let all = u64::from(spec.replicas);
-    let at_once = match (spec.strategy, old) {
-        (Strategy::InPlace, Some(_)) => return None,
-        (Strategy::Rolling, Some(old)) => {
-            let containers = observed.containers.iter();
-            let there = containers.filter(|one| one.release == old).count();
+    let runs =
+        |one: &&ObservedContainer| Some(one.release) == old && one.condition != Condition::Stopped;
+    let there = observed.containers.iter().filter(runs).count();
+    let at_once = match spec.strategy {
+        Strategy::InPlace if there > 0 => return None,
+        Strategy::Rolling if there > 0 => {
             let more = all.saturating_sub(u64::try_from(there).unwrap_or(u64::MAX));
             (u64::from(spec.rolling.batch) + more).min(all)
         }
