@@ -8,12 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cutover_plan::id::AppName;
+use cutover_plan::observed::Condition;
+use cutover_plan::traffic::Traffic as Shares;
 use cutover_wire::table::Route;
 use tokio::time::Instant;
 
 use super::route::{self, Parts, Put};
 use super::{Engine, Lease, Look, side};
-use crate::containers::Containers;
+use crate::containers::{Container, Containers};
 use crate::journal::Record;
 use crate::traffic::Traffic;
 
@@ -130,10 +132,12 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         let (look, lease) = (self.look(), Arc::clone(&self.lease));
         let hooks = aside == Aside::Ended && self.hooks_left.load(Ordering::Relaxed);
         let hooks = hooks.then(|| self.clear_hooks());
-        async move {
+        let hooks = async {
             if let Some(hooks) = hooks {
                 hooks.await;
             }
+        };
+        async move {
             let mended = tokio::time::timeout(PATIENCE, async {
                 match (look.releases.serving, aside) {
                     (Some(_), _) => look.mend(&lease, aside).await,
@@ -142,7 +146,9 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 }
             });
             let late = |_| Err("the engine or the proxy does not answer".to_owned());
-            mended.await.unwrap_or_else(late)
+            // Hooks may take their grace; the route does not wait for that.
+            let (mended, ()) = futures_util::join!(mended, hooks);
+            mended.unwrap_or_else(late)
         }
     }
 }
@@ -156,16 +162,39 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         put.map(drop).map_err(|error| error.to_string())
     }
 
+    /// Whether of each release that gets requests a container answers well.
+    async fn all_answer(&self, to: &Shares, containers: &[Container]) -> bool {
+        for release in to.releases() {
+            let mut answers = false;
+            for container in containers.iter().filter(|one| one.release == release) {
+                answers = answers || self.condition(container).await == Condition::Healthy;
+            }
+            if !answers {
+                return false;
+            }
+        }
+        true
+    }
+
     async fn mend(&self, lease: &Lease, aside: Aside) -> Result<(), String> {
         let app = &self.app;
         let listed = self.drivers.containers.list(app).await;
         let containers = listed.map_err(|error| error.reason)?;
         let (spec, to) = (&self.spec, &self.releases.traffic);
+        // A deploy that holds requests says itself when they go on, and to whom.
+        // Where none is under way they go on as soon as somebody answers well.
+        let table = self.drivers.traffic.table().await;
+        let table = table.map_err(|error| error.to_string())?;
+        let holds = table
+            .apps
+            .get(app.as_str())
+            .is_some_and(|now| now.park.is_some());
+        if holds && aside == Aside::Ended && !self.all_answer(to, &containers).await {
+            return Err(format!("requests are held until {to} answers well"));
+        }
         let absent = Mutex::new(None);
         let change = |now: Option<&Route>| {
             *absent.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            // A deploy that holds requests says itself when they go on, and to whom.
-            // Where none is under way they go on, as soon as somebody can answer them.
             let held = now.filter(|now| aside == Aside::Kept && now.park.is_some());
             if let Some(held) = held {
                 return Some(held.clone());

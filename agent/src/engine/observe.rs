@@ -77,7 +77,7 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         }
     }
 
-    async fn condition(&self, container: &Container) -> Condition {
+    pub(super) async fn condition(&self, container: &Container) -> Condition {
         if !matches!(container.state, ContainerState::Running { .. }) {
             return Condition::Stopped;
         }

@@ -326,7 +326,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let wanted = |releases: &Releases, known: &KnownRelease| {
             let number = Some(known.release.number);
             let live = number == releases.serving || number == releases.standby;
-            live || known.standing == Standing::Proven
+            // The newest may be pulled and not started yet.
+            live || number == releases.last || known.standing == Standing::Proven
         };
         let mut keep = keep.to_vec();
         for releases in &others {

@@ -58,10 +58,12 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let mut patients = Patients::default();
         let look = check.interval.clamp(SHORTEST_LOOK, LONGEST_LOOK);
         let mut stirred = Box::pin(self.stirred());
+        let mut asked = None;
         loop {
             // Before the look at the containers: of one that died, and failed what was
             // counted here, the death is told and not what followed from it.
             let counted = self.drivers.traffic.statistics().await;
+            let elapsed = spent + begun.elapsed();
             let listed = self.drivers.containers.list(self.lease.app());
             let listed = tokio::time::timeout(LOOK_PATIENCE, listed).await;
             let containers = match listed {
@@ -82,6 +84,12 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             if evidence.blind.is_none() {
                 let of_release = containers.iter().filter(|one| one.release == release);
                 let of_release: Vec<_> = of_release.collect();
+                // News bring a look forward, and no question about its health.
+                let asks = asked.is_none_or(|asked: Instant| asked.elapsed() >= look);
+                if asks {
+                    asked = Some(Instant::now());
+                }
+                let check = asks.then_some(check);
                 patients.visit(self, release, &of_release, check).await;
                 patients.tell(&mut evidence);
             }
@@ -95,7 +103,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             let (app, bound) = (self.lease.app().as_str(), rule.max_latency_p99);
             judge.look(app, statistics.as_ref(), bound, &mut evidence);
             judge.remember(&self.compared);
-            match judge.judge(rule, spent + begun.elapsed(), &evidence) {
+            match judge.judge(rule, elapsed, &evidence) {
                 None => {}
                 Some(Verdict::Bad { because, .. }) => {
                     let log = self.log_of(&containers, release).await;
@@ -237,13 +245,14 @@ struct Patient {
 }
 
 impl Patients {
-    /// Looks at each that is there; one that was and is gone is a casualty.
+    /// Looks at each that is there, and asks for its health where there is a check;
+    /// one that was there and is gone is a casualty.
     async fn visit<C: Containers, T: Traffic, R: Send + Sync + 'static>(
         &mut self,
         steps: &Steps<C, T, R>,
         release: ReleaseNumber,
         there: &[&Container],
-        check: &HealthCheck,
+        check: Option<&HealthCheck>,
     ) {
         if there.is_empty() && self.0.is_empty() {
             self.0.insert(release.to_string(), Patient::default());
@@ -258,6 +267,7 @@ impl Patients {
             let before = || steps.restarts_before(container);
             let restarts = *patient.restarts.get_or_insert_with(before);
             patient.casualty = steps.casualty(container, restarts).await;
+            let Some(check) = check else { continue };
             match steps.ask(container, check).await {
                 HealthAnswer::Good => patient.bad_answers = 0,
                 HealthAnswer::Bad(answer) => {
