@@ -86,6 +86,8 @@ impl Connection {
     /// A client that gives up on the head of an answer after `limit`.
     pub(super) fn client(&self, what: &str, limit: Duration) -> Result<bollard::Docker, Fault> {
         let seconds = limit.as_secs().saturating_add(1);
+        // What the client compares answers with; it does not write it into a path, so
+        // every engine answers in its own newest.
         let version = bollard::API_DEFAULT_VERSION;
         let client = match self {
             Self::Socket(path) if !Path::new(path).exists() => {

@@ -8,15 +8,20 @@ use cutover_plan::event::{Failure, FailureClass, Finding};
 use cutover_plan::id::{ReleaseNumber, Replica};
 use cutover_plan::traffic::{Replicas, Traffic as Shares};
 use cutover_wire::table::{Maintenance, Route, Split};
+use tokio::time::Instant;
 
 use super::route::{self, Parts};
 use super::side;
 use super::steps::{FIRST_PAUSE, Steps};
-use crate::containers::{Container, Containers};
+use crate::containers::{Container, Containers, HealthAnswer};
 use crate::traffic::Traffic;
 
 /// How long one try of the way back may take before another road is taken.
 const BACK_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the release that users go back to may take to answer: most programs
+/// start within it, and a bad release is not borne longer.
+const READY_PATIENCE: Duration = Duration::from_secs(10);
 
 impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     /// Divides new requests by `to`. On the way back users are on a bad release,
@@ -33,6 +38,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         if !back {
             return self.try_shift(to, &left).await;
         }
+        self.await_answers(to).await;
         let mut pause = FIRST_PAUSE;
         loop {
             let tried = tokio::time::timeout(BACK_PATIENCE, self.try_shift(to, &left)).await;
@@ -49,6 +55,29 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 return Ok(finding);
             }
             self.pause(&mut pause, trouble).await;
+        }
+    }
+
+    /// Nobody is better off at a release that does not answer yet, as when the engine
+    /// has just started all containers anew: it gets a while to do so.
+    async fn await_answers(&self, to: &Shares) {
+        let begun = Instant::now();
+        let check = self.spec.health.check();
+        while begun.elapsed() < READY_PATIENCE {
+            let listed = self.drivers.containers.list(self.lease.app());
+            let Ok(Ok(containers)) = tokio::time::timeout(BACK_PATIENCE, listed).await else {
+                return;
+            };
+            let mut answering = BTreeSet::new();
+            for container in containers.iter().filter(|one| to.reaches(one.release)) {
+                if self.ask(container, &check).await == HealthAnswer::Good {
+                    answering.insert(container.release);
+                }
+            }
+            if answering == to.releases() {
+                return;
+            }
+            tokio::time::sleep(FIRST_PAUSE).await;
         }
     }
 
