@@ -117,6 +117,9 @@ async fn look(engine: &Connection, id: &str) -> Result<Option<ExecInspectRespons
 fn judge(code: Option<i64>) -> HealthAnswer {
     match code {
         Some(0) => HealthAnswer::Good,
+        Some(code @ (126 | 127)) => HealthAnswer::Bad(format!(
+            "exit code {code}: the image has no such program, or it cannot be run"
+        )),
         Some(code) => HealthAnswer::Bad(format!("exit code {code}")),
         None => HealthAnswer::Bad("the container engine does not say how it ended".to_owned()),
     }
