@@ -288,6 +288,8 @@ async fn a_command_in_the_container_or_a_connection_can_be_the_question() -> any
     };
     let refused = HealthAnswer::Bad("connection refused".to_owned());
     assert_eq!(asked(&elsewhere, &connect).await, refused);
+    // And with it what has no end.
+    engine().remove(&container, Duration::ZERO).await?;
     Ok(())
 }
 

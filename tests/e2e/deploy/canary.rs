@@ -144,13 +144,13 @@ async fn a_browser_that_keeps_its_cookie_never_goes_back_in_a_whole_canary() -> 
 #[tokio::test]
 async fn a_canary_whose_container_somebody_removes_is_taken_back() -> anyhow::Result<()> {
     let stages = "[canary]\nweights = [50, 100]\nbake = \"5m\"\n";
-    let (rig, two) = rig("removed", stages, &[]).await?;
+    let (rig, two) = rig("byhand", stages, &[]).await?;
     let load = users(&rig, 3)?;
     load.more_ok(50, DEADLINE).await?;
     let following = rig.begin_deploy(&two)?;
     has_share(&rig, "v2", 5_000).await?;
     load.more_ok(100, DEADLINE).await?;
-    docker(&["rm", "--force", "cutover-removed-v2-0"]).await?;
+    docker(&["rm", "--force", "cutover-byhand-v2-0"]).await?;
     let ran = tokio::time::timeout(DEADLINE, following).await???;
     load.more_ok(50, DEADLINE).await?;
     let report = load.stop().await?;
@@ -159,7 +159,7 @@ async fn a_canary_whose_container_somebody_removes_is_taken_back() -> anyhow::Re
     // It is killed before it is removed, and may be seen between.
     let reasons = [
         "the container of v2 is gone",
-        "cutover-removed-v2-0 exited with 137",
+        "cutover-byhand-v2-0 exited with 137",
     ];
     let is_told = reasons.iter().any(|reason| ran.text.contains(reason));
     assert!(is_told, "{}", ran.text);
@@ -168,7 +168,7 @@ async fn a_canary_whose_container_somebody_removes_is_taken_back() -> anyhow::Re
     for record in report.failed() {
         assert!(is_of_a_crash(record), "{record:?}");
     }
-    assert_eq!(rig.containers().await?, ["cutover-removed-v1-0"]);
+    assert_eq!(rig.containers().await?, ["cutover-byhand-v1-0"]);
     rig.has_a_plain_route().await
 }
 
