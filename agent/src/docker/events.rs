@@ -20,11 +20,28 @@ use super::labels;
 /// How long the engine may take to look into its memory: it only explains.
 const MEMORY: Duration = Duration::from_secs(5);
 
+/// What the news of memory may take beyond those of the end.
+const LATER: Duration = Duration::from_millis(300);
+
 /// Before an engine that tells nothing is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How the container ended before it was started anew, if the engine knows.
+/// How the container ended before it was started anew, if the engine knows. Of one
+/// that was killed it is asked once more, because it tells of memory later.
 pub(super) async fn last_end(
+    engine: &Connection,
+    container: &Container,
+) -> Result<Option<LastEnd>, ContainerError> {
+    match told_end(engine, container).await? {
+        Some(end) if end.code == KILLED && !end.out_of_memory => {
+            tokio::time::sleep(LATER).await;
+            told_end(engine, container).await
+        }
+        end => Ok(end),
+    }
+}
+
+async fn told_end(
     engine: &Connection,
     container: &Container,
 ) -> Result<Option<LastEnd>, ContainerError> {
@@ -78,22 +95,38 @@ fn about((key, value): (&str, &str), events: &[&str]) -> HashMap<String, Vec<Str
     ])
 }
 
+/// What a program ends with that was killed, as the kernel does for memory.
+const KILLED: i64 = 137;
+
 /// The lives of one container, as they are told.
 #[derive(Default)]
 struct Story {
+    /// Since the last start: the engine tells of memory by another way than of
+    /// ends, before them or a moment later.
     out_of_memory: bool,
     end: Option<LastEnd>,
+    ended: bool,
 }
 
 impl Story {
     fn hear(&mut self, told: &EventMessage) {
         match told.action.as_deref() {
-            Some("start") => self.out_of_memory = false,
-            // It comes before the end.
-            Some("oom") => self.out_of_memory = true,
+            Some("start") => {
+                self.ended = false;
+                self.out_of_memory = false;
+            }
+            Some("oom") => {
+                self.out_of_memory = true;
+                if let Some(end) = &mut self.end
+                    && (self.ended || end.code == KILLED)
+                {
+                    end.out_of_memory = true;
+                }
+            }
             Some("die") => {
                 let attributes = told.actor.as_ref().and_then(|one| one.attributes.as_ref());
                 let code = attributes.and_then(|all| all.get("exitCode")?.parse().ok());
+                self.ended = true;
                 self.end = code.map(|code| LastEnd {
                     code,
                     out_of_memory: self.out_of_memory,
@@ -132,6 +165,10 @@ mod tests {
         check(&[("start", None), ("die", Some("1"))], Some((1, false)));
         let killed = [("start", None), ("oom", None), ("die", Some("137"))];
         check(&killed, Some((137, true)));
+        let late = [("start", None), ("die", Some("137")), ("oom", None)];
+        check(&late, Some((137, true)));
+        let later = [late[0], late[1], ("start", None), ("oom", None)];
+        check(&later, Some((137, true)));
         let mut twice = killed.to_vec();
         twice.extend([("start", None), ("die", Some("2")), ("start", None)]);
         check(&twice, Some((2, false)));

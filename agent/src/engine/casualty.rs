@@ -4,6 +4,9 @@ use super::steps::Steps;
 use crate::containers::{Container, ContainerState, Containers, LastEnd};
 use crate::traffic::Traffic;
 
+/// What a program ends with that was killed.
+const KILLED: i64 = 137;
+
 impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     /// Why it does not run as it was started, in a sentence; none while it does.
     /// `restarts` is how often it had been started anew before. One that has
@@ -17,10 +20,15 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 out_of_memory,
                 error,
             } => {
-                let end = LastEnd {
+                let mut end = LastEnd {
                     code: *code,
                     out_of_memory: *out_of_memory,
                 };
+                if end.code == KILLED && !end.out_of_memory {
+                    // The engine may not have heard of the memory yet.
+                    let known = self.drivers.containers.last_end(container).await;
+                    end = known.ok().flatten().unwrap_or(end);
+                }
                 let cause = error.as_ref().map(|error| format!(": {error}"));
                 Some(format!("{name} {}{}", told(end), cause.unwrap_or_default()))
             }
