@@ -8,7 +8,6 @@ use cutover_plan::event::{Failure, FailureClass, Finding};
 use cutover_plan::id::{ReleaseNumber, Replica};
 use cutover_plan::traffic::{Replicas, Traffic as Shares};
 use cutover_wire::table::{Maintenance, Route, Split};
-use tokio::time::Instant;
 
 use super::route::{self, Parts};
 use super::side;
@@ -38,7 +37,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         if !back {
             return self.try_shift(to, &left).await;
         }
-        self.await_answers(to).await;
+        // Whatever comes of it: the rest of the step's time is for the shift itself.
+        let _ = tokio::time::timeout(READY_PATIENCE, self.await_answers(to)).await;
         let mut pause = FIRST_PAUSE;
         loop {
             let tried = tokio::time::timeout(BACK_PATIENCE, self.try_shift(to, &left)).await;
@@ -61,9 +61,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     /// Nobody is better off at a release that does not answer yet, as when the engine
     /// has just started all containers anew: it gets a while to do so.
     async fn await_answers(&self, to: &Shares) {
-        let begun = Instant::now();
         let check = self.spec.health.check();
-        while begun.elapsed() < READY_PATIENCE {
+        loop {
             let listed = self.drivers.containers.list(self.lease.app());
             let Ok(Ok(containers)) = tokio::time::timeout(BACK_PATIENCE, listed).await else {
                 return;
