@@ -134,7 +134,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         let hooks = hooks.then(|| self.clear_hooks());
         let hooks = async {
             if let Some(hooks) = hooks {
-                hooks.await;
+                // Those that take longer to stop are asked for again at the next look.
+                let _ = tokio::time::timeout(PATIENCE, hooks).await;
             }
         };
         async move {
@@ -146,7 +147,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 }
             });
             let late = |_| Err("the engine or the proxy does not answer".to_owned());
-            // Hooks may take their grace; the route does not wait for that.
+            // The route does not wait for hooks to stop, nor the next look for long.
             let (mended, ()) = futures_util::join!(mended, hooks);
             mended.unwrap_or_else(late)
         }
@@ -183,14 +184,14 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         let (spec, to) = (&self.spec, &self.releases.traffic);
         // A deploy that holds requests says itself when they go on, and to whom.
         // Where none is under way they go on as soon as somebody answers well.
-        let table = self.drivers.traffic.table().await;
-        let table = table.map_err(|error| error.to_string())?;
-        let holds = table
-            .apps
-            .get(app.as_str())
-            .is_some_and(|now| now.park.is_some());
-        if holds && aside == Aside::Ended && !self.all_answer(to, &containers).await {
-            return Err(format!("requests are held until {to} answers well"));
+        if aside == Aside::Ended {
+            let table = self.drivers.traffic.table().await;
+            let table = table.map_err(|error| error.to_string())?;
+            let now = table.apps.get(app.as_str());
+            let holds = now.is_some_and(|now| now.park.is_some());
+            if holds && !self.all_answer(to, &containers).await {
+                return Err(format!("requests are held until {to} answers well"));
+            }
         }
         let absent = Mutex::new(None);
         let change = |now: Option<&Route>| {
