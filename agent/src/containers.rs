@@ -262,6 +262,9 @@ pub enum ContainerState {
     },
 }
 
+/// What a program ends with that was killed, as the kernel does for memory.
+pub const KILLED: i64 = 137;
+
 /// How a container ended that runs again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastEnd {

@@ -12,7 +12,7 @@ use cutover_plan::id::AppName;
 use futures_util::StreamExt as _;
 use jiff::Timestamp;
 
-use crate::containers::{Container, ContainerError, LastEnd};
+use crate::containers::{Container, ContainerError, KILLED, LastEnd};
 
 use super::connection::{Connection, QUESTION};
 use super::labels;
@@ -94,9 +94,6 @@ fn about((key, value): (&str, &str), events: &[&str]) -> HashMap<String, Vec<Str
         ("event".to_owned(), list(events)),
     ])
 }
-
-/// What a program ends with that was killed, as the kernel does for memory.
-const KILLED: i64 = 137;
 
 /// The lives of one container, as they are told.
 #[derive(Default)]

@@ -1,11 +1,8 @@
 //! Why a container can no longer answer.
 
 use super::steps::Steps;
-use crate::containers::{Container, ContainerState, Containers, LastEnd};
+use crate::containers::{Container, ContainerState, Containers, KILLED, LastEnd};
 use crate::traffic::Traffic;
-
-/// What a program ends with that was killed.
-const KILLED: i64 = 137;
 
 impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
     /// Why it does not run as it was started, in a sentence; none while it does.
