@@ -8,13 +8,13 @@ use bollard::models::SystemInfo;
 
 use crate::containers::{ContainerError, ContainerErrorKind};
 
-use super::failure::{WithHint as _, error, printable};
+use super::failure::{WithHint as _, error};
 
 /// Where the kernel lists the programs that it runs foreign ones with.
 const EMULATORS: &str = "/proc/sys/fs/binfmt_misc";
 
-/// The longest name of a processor that is shown.
-const LONGEST: usize = 40;
+/// What every Linux program begins with, as the kernel lists it.
+const PROGRAM: &str = "magic 7f454c46";
 
 /// Refuses an image that cannot run here. What is not known is not refused.
 pub(super) fn check(
@@ -23,17 +23,22 @@ pub(super) fn check(
     system: &SystemInfo,
     is_local: bool,
 ) -> Result<(), ContainerError> {
-    let (Some(image), Some(host)) = (image, system.architecture.as_deref()) else {
+    let emulates = || !is_local || emulates(Path::new(EMULATORS));
+    compare(name, image, system.architecture.as_deref(), emulates)
+}
+
+fn compare(
+    name: &str,
+    image: Option<&str>,
+    host: Option<&str>,
+    emulates: impl FnOnce() -> bool,
+) -> Result<(), ContainerError> {
+    let (Some(image), Some(host)) = (image.and_then(familiar), host.and_then(familiar)) else {
         return Ok(());
     };
-    let (Some(image), Some(host)) = (familiar(image), familiar(host)) else {
-        return Ok(());
-    };
-    let may_emulate = !is_local || emulates(Path::new(EMULATORS));
-    if runs(host, image) || may_emulate {
+    if runs(host, image) || emulates() {
         return Ok(());
     }
-    let [image, host] = [image, host].map(|name| printable(name, LONGEST));
     let reason = format!("{name} is made for {image}, and the host's processor is {host}");
     let hint = format!("build the image for linux/{host}, too, or as the only one");
     Err(error(ContainerErrorKind::Request, reason).with_hint(hint))
@@ -60,20 +65,19 @@ fn runs(host: &str, image: &str) -> bool {
     host == image || also.contains(&(host, image))
 }
 
-/// Whether the kernel may have been told a program that runs foreign ones: of
-/// which processor, only the program knows. A list that cannot be read may be long.
+/// Whether the kernel was told of a program that runs foreign ones: of which
+/// processor, only that program knows. A list that cannot be read may have one.
 fn emulates(emulators: &Path) -> bool {
-    let Ok(listed) = std::fs::read_dir(emulators) else {
+    let Ok(mut listed) = std::fs::read_dir(emulators) else {
         return true;
     };
-    let own = ["register", "status"];
-    listed
-        .flatten()
-        .filter(|entry| !own.iter().any(|name| entry.file_name() == *name))
-        .any(|entry| {
-            let text = std::fs::read_to_string(entry.path());
-            text.is_ok_and(|text| text.starts_with("enabled"))
-        })
+    let runs_programs = |text: String| {
+        text.starts_with("enabled") && text.lines().any(|line| line.starts_with(PROGRAM))
+    };
+    listed.any(|entry| {
+        let text = entry.and_then(|entry| std::fs::read_to_string(entry.path()));
+        text.is_ok_and(runs_programs)
+    })
 }
 
 #[cfg(test)]
@@ -81,11 +85,7 @@ mod tests {
     use super::*;
 
     fn refused(image: Option<&str>, host: Option<&str>) -> Option<ContainerError> {
-        let system = SystemInfo {
-            architecture: host.map(str::to_owned),
-            ..SystemInfo::default()
-        };
-        check("shop", image, &system, true).err()
+        compare("shop", image, host, || false).err()
     }
 
     #[test]
@@ -105,27 +105,31 @@ mod tests {
         }
         assert_eq!(refused(None, Some("x86_64")), None);
         assert_eq!(refused(Some("amd64"), None), None);
-        // A kernel that emulates runs it.
-        if let Some(error) = refused(Some("s390x"), Some("x86_64")) {
-            let reason = "shop is made for s390x, and the host's processor is amd64";
-            assert_eq!(error.reason, reason);
-            assert_eq!(error.kind, ContainerErrorKind::Request);
-            assert!(error.hint.is_some_and(|hint| hint.contains("linux/amd64")));
-        } else {
-            assert!(emulates(Path::new(EMULATORS)));
-        }
+        let error = refused(Some("s390x"), Some("x86_64")).unwrap();
+        let reason = "shop is made for s390x, and the host's processor is amd64";
+        assert_eq!(error.reason, reason);
+        assert_eq!(error.kind, ContainerErrorKind::Request);
+        assert!(error.hint.is_some_and(|hint| hint.contains("linux/amd64")));
+        let emulated = compare("shop", Some("s390x"), Some("x86_64"), || true);
+        assert_eq!(emulated, Ok(()));
     }
 
     #[test]
-    fn an_emulator_that_is_switched_on_counts() {
+    fn an_emulator_that_is_switched_on_counts_and_no_other_kind_of_program() {
         let folder = tempfile::tempdir().unwrap();
-        let write = |name, text| std::fs::write(folder.path().join(name), text).unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        };
         write("status", "enabled\n");
         assert!(!emulates(folder.path()));
-        write("box64", "disabled\n");
+        let python = "enabled\ninterpreter /usr/bin/python3.11\nflags:\noffset 0\nmagic a70d0d0a\n";
+        write("python3.11", python);
         assert!(!emulates(folder.path()));
-        write("box64", "enabled\ninterpreter /usr/bin/box64\n");
+        let foreign = "interpreter /usr/bin/box64\nflags: F\noffset 0\nmagic 7f454c460201\n";
+        write("box64", &format!("disabled\n{foreign}"));
+        assert!(!emulates(folder.path()));
+        write("box64", &format!("enabled\n{foreign}"));
         assert!(emulates(folder.path()));
-        assert!(emulates(&folder.path().join("none")), "it may be long");
+        assert!(emulates(&folder.path().join("none")), "it may have one");
     }
 }
