@@ -14,9 +14,10 @@ mod shadow;
 
 use crate::id::{ImageReference, ReleaseNumber};
 use crate::observed::{Observed, STALE};
-use crate::plan::{Kind, Plan};
+use crate::plan::{Kind, Plan, PlannedStep};
 use crate::release::{Release, Standing};
 use crate::spec::{AppSpec, Strategy, render_duration};
+use crate::step::Step;
 
 use draft::Draft;
 
@@ -229,8 +230,8 @@ fn free_number(observed: &Observed) -> ReleaseNumber {
     highest.map_or(next, |highest| next.max(highest.next()))
 }
 
-/// What a person should know of the world that the plan was made in.
-fn notes(spec: &AppSpec, observed: &Observed) -> Vec<String> {
+/// What a person should know of the steps and of the world they were made for.
+fn notes(spec: &AppSpec, observed: &Observed, steps: &[PlannedStep]) -> Vec<String> {
     let mut notes = Vec::new();
     if observed.age >= STALE {
         let age = render_duration(observed.age);
@@ -246,14 +247,18 @@ fn notes(spec: &AppSpec, observed: &Observed) -> Vec<String> {
     }
     let held = spec.in_place.park_deadline;
     let longest = spec.drain_deadline + spec.run.stop_grace + spec.health.deadline;
-    if spec.strategy == Strategy::InPlace && held < longest {
+    let parks = |p: &PlannedStep| matches!(p.step, Step::Park { .. });
+    if steps.iter().any(parks) && held < longest {
         notes.push(format!(
             "a request is held for {} at the most; in the worst case the change takes {}",
             render_duration(held),
             render_duration(longest)
         ));
     }
-    let wanted = draft::memory(spec, observed, observed.releases.serving);
+    let wanted = steps.iter().find_map(|p| match p.step {
+        Step::Preflight { memory, .. } => memory,
+        _ => None,
+    });
     if let (Some(wanted), Some(free)) = (wanted, observed.memory)
         && wanted > free
     {

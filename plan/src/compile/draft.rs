@@ -56,7 +56,7 @@ impl<'a> Draft<'a> {
             release: self.release.clone(),
             from: self.observed.releases.serving,
             because,
-            notes: super::notes(self.spec, self.observed),
+            notes: super::notes(self.spec, self.observed, &self.steps),
             progress_deadline: self.spec.progress_deadline,
             on_failure: self.hook_step(HookPoint::OnFailure),
             prune: fails.then(|| self.prune_step(self.may_stay())),
@@ -480,11 +480,7 @@ fn scaled(part: Duration, whole: Duration, other: Duration) -> Duration {
 /// What the containers of a release may take together, beside what runs. In place
 /// that is not known while the old one runs: what it takes, it gives back before.
 /// Rolling has a batch more at once than there are in the end.
-pub(super) fn memory(
-    spec: &AppSpec,
-    observed: &Observed,
-    old: Option<ReleaseNumber>,
-) -> Option<Bytes> {
+fn memory(spec: &AppSpec, observed: &Observed, old: Option<ReleaseNumber>) -> Option<Bytes> {
     let one = spec.run.memory?;
     let all = u64::from(spec.replicas);
     let runs =

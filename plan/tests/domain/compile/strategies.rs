@@ -518,6 +518,19 @@ fn image_that_only_a_part_of_the_users_gets_is_deployed_again() {
 }
 
 #[test]
+fn plan_without_a_step_warns_of_none() {
+    let mut host = one(Strategy::InPlace, |host| {
+        host.spec.run.memory = Some(Bytes(1 << 30));
+        host.seen.memory = Some(Bytes(0));
+    });
+    let plan = host.plan(&image(1)).expect("a plan");
+    assert_eq!((plan.steps, plan.notes), (vec![], vec![]));
+    host.spec.run.memory = None;
+    let plan = host.plan(&image(2)).expect("a plan");
+    assert_eq!(plan.notes.len(), 1, "that requests are held");
+}
+
+#[test]
 fn what_the_person_should_know_stands_above_the_steps() {
     let mut host = one(Strategy::BlueGreen, |host| {
         host.spec.replicas = 2;
