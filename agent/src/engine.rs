@@ -17,11 +17,11 @@ mod counting;
 mod deploying;
 mod gate;
 mod hook;
+mod housekeeping;
 mod keep;
 mod lease;
 mod look;
 mod observe;
-mod retire;
 mod route;
 mod shift;
 mod side;
@@ -37,6 +37,7 @@ use std::time::Duration;
 use cutover_plan::event::{Event, Failure, FailureClass};
 use cutover_plan::history;
 use cutover_plan::id::DeployId;
+use cutover_plan::plan::Kind;
 use cutover_plan::release::Releases;
 use cutover_plan::spec::AppSpec;
 use cutover_plan::state::{DeployState, IllegalEvent};
@@ -182,13 +183,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             tracing::warn!(app = %self.lease.app(), "{}", failure.reason);
         }
         let mut rounds = keep::Rounds::new(&self.drivers.containers, self.lease.app());
-        let mut housekeeper = retire::Housekeeper::default();
+        let mut housekeeper = housekeeping::Housekeeper::default();
         loop {
             if let Some(deploy) = current.take() {
                 let kind = deploy.state.kind;
-                self.carry_out(deploy, &mut rounds).await?;
+                let outcome = self.carry_out(deploy, &mut rounds).await?;
                 rounds.begin_anew();
-                housekeeper.hear(kind, (self.time)());
+                housekeeper.hear(kind, outcome, (self.time)());
                 current = self.waiting.take();
                 continue;
             }
@@ -201,8 +202,14 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     Some(command) => current = self.obey(command, None)?.0,
                     None => return Ok(()),
                 },
-                () = due => current = Some(self.begin_retirement()?),
-                turn = rounds.turn() => rounds.take(turn, || self.keep(keep::Aside::Ended)),
+                () = due => current = Some(self.begin_housekeeping(Kind::Retire)?),
+                turn = rounds.turn() => {
+                    let seen = rounds.take(turn, || self.keep(keep::Aside::Ended));
+                    let miscounted = seen == Some(keep::Seen::Miscounted);
+                    if miscounted && housekeeper.may_begin((self.time)()) {
+                        current = Some(self.begin_housekeeping(Kind::Scale)?);
+                    }
+                }
             }
         }
     }
@@ -339,6 +346,8 @@ enum Wanted {
     Rollback,
     /// That nothing stands by any more.
     Retirement,
+    /// As many containers as the app's file says.
+    Scale,
 }
 
 impl From<Change> for Wanted {

@@ -36,6 +36,9 @@ pub fn told(event: &Event, before: Option<&DeployState>) -> String {
                 (Kind::Retire, _) => {
                     format!("{app}: the time of the release that stands by is over")
                 }
+                (Kind::Scale, _) => {
+                    format!("{app}: the app's file says another number of containers")
+                }
             };
             match window_override {
                 Some(why) => format!("{asked}, whatever the deploy windows say: {why}"),
@@ -143,6 +146,7 @@ pub fn description(event: &Event, state: &DeployState) -> Option<String> {
             Kind::Deploy => format!("bringing up {release}; {}", plan.because),
             Kind::Rollback => format!("rolling back to {release}; {}", plan.because),
             Kind::Retire => format!("retiring {release}; {}", plan.because),
+            Kind::Scale => format!("scaling {release}; {}", plan.because),
         }),
         Event::StepStarted { at, .. } => Some(watched(state.step(*at), &release)),
         Event::Ended { outcome } => Some(match outcome {
@@ -306,6 +310,7 @@ fn ended(outcome: Outcome, kind: Kind) -> &'static str {
         (Outcome::Promoted, Kind::Deploy) => "promoted",
         (Outcome::Promoted, Kind::Rollback) => "rolled back to it",
         (Outcome::Promoted, Kind::Retire) => "retired",
+        (Outcome::Promoted, Kind::Scale) => "scaled",
         (Outcome::Shadowed, _) => "compared, and no user got to it",
         (Outcome::Failed, _) => "failed",
         (Outcome::Aborted, _) => "aborted",

@@ -50,6 +50,8 @@ fn row(view: &DeployView) -> [String; COLUMNS] {
     let what = match (view.kind, release) {
         (Some(Kind::Rollback), Some(release)) => format!("back to {release}"),
         (Some(Kind::Rollback), None) => "rollback".to_owned(),
+        (Some(Kind::Retire), Some(release)) => format!("retire {release}"),
+        (Some(Kind::Scale), Some(release)) => format!("scale {release}"),
         (_, release) => release.unwrap_or_else(|| "deploy".to_owned()),
     };
     let took = view

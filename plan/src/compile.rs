@@ -10,14 +10,18 @@ mod canary;
 mod draft;
 mod in_place;
 mod rolling;
+mod scale;
 mod shadow;
 
-use crate::id::{ImageReference, ReleaseNumber};
-use crate::observed::{Observed, STALE};
+use std::collections::BTreeSet;
+
+use crate::id::{ImageReference, ReleaseNumber, Replica};
+use crate::observed::{Observed, ObservedContainer, STALE};
 use crate::plan::{Kind, Plan, PlannedStep};
 use crate::release::{Release, Standing};
 use crate::spec::{AppSpec, Strategy, render_duration};
 use crate::step::Step;
+use crate::traffic::Replicas;
 
 use draft::Draft;
 
@@ -37,6 +41,11 @@ pub enum Request {
     Rollback,
     /// That the release that stands by does so no more.
     RetireStandby,
+    /// That the release that serves has as many containers as the app's file says.
+    Scale {
+        /// What the host's configuration gives a container now.
+        fingerprint: String,
+    },
 }
 
 impl Request {
@@ -46,6 +55,7 @@ impl Request {
             Self::Deploy { .. } => Kind::Deploy,
             Self::Rollback => Kind::Rollback,
             Self::RetireStandby => Kind::Retire,
+            Self::Scale { .. } => Kind::Scale,
         }
     }
 }
@@ -75,6 +85,15 @@ pub enum CompileError {
         /// The release that stands by.
         standby: ReleaseNumber,
     },
+    /// There is no release that more or fewer containers could be made of.
+    #[error("no release serves all users with a container that runs")]
+    NothingToScale,
+    /// More containers would not be of the same release.
+    #[error("the configuration of {serving} was changed beside the number of its containers")]
+    Reconfigured {
+        /// The release that serves.
+        serving: ReleaseNumber,
+    },
 }
 
 impl CompileError {
@@ -87,6 +106,8 @@ impl CompileError {
             Self::NothingToRollBackTo => "deploy a good image instead: it becomes the next release",
             Self::NothingStandsBy => "there is nothing to do",
             Self::StandbyIsNeeded { .. } => "roll back to it, or deploy a good image",
+            Self::NothingToScale => "deploy an image, or roll back",
+            Self::Reconfigured { .. } => "deploy the same image again: that brings both",
         }
     }
 }
@@ -108,6 +129,7 @@ pub fn compile(
     observed: &Observed,
     request: &Request,
 ) -> Result<Plan, CompileError> {
+    let (observed, idle) = &without_idle(observed);
     match request {
         Request::Deploy {
             image,
@@ -121,7 +143,7 @@ pub fn compile(
                 fingerprint: fingerprint.clone(),
                 commit: commit.clone(),
             };
-            Ok(deploy(spec, observed, release))
+            Ok(deploy(spec, observed, idle, release))
         }
         Request::Rollback => {
             let target = observed.releases.rollback_target();
@@ -141,15 +163,43 @@ pub fn compile(
             }
             Ok(retire(spec, observed, standby.release.clone()))
         }
+        Request::Scale { fingerprint } => {
+            let serving = observed.releases.traffic.sole();
+            let known = serving.and_then(|serving| observed.releases.find(serving));
+            let release = &known.ok_or(CompileError::NothingToScale)?.release;
+            if release.fingerprint != *fingerprint {
+                let serving = release.number;
+                return Err(CompileError::Reconfigured { serving });
+            }
+            let mut draft = Draft::new(spec, observed, release, Kind::Scale);
+            draft.drop_idle(idle);
+            let because = scale::steps(&mut draft)?;
+            Ok(draft.finish(because))
+        }
     }
 }
 
-fn deploy(spec: &AppSpec, observed: &Observed, release: Release) -> Plan {
+/// What is seen without the containers of the release that serves to which no
+/// user gets, and these: a change of their number that failed left them behind.
+/// They are no part of the release, and go first.
+fn without_idle(observed: &Observed) -> (Observed, BTreeSet<Replica>) {
+    let traffic = &observed.releases.traffic;
+    let is_idle = |one: &ObservedContainer| {
+        traffic.sole() == Some(one.release) && !traffic.includes(one.release, one.replica)
+    };
+    let mut seen = observed.clone();
+    let idle = seen.containers.extract_if(.., |one| is_idle(one));
+    let idle = idle.map(|one| one.replica).collect();
+    (seen, idle)
+}
+
+fn deploy(spec: &AppSpec, observed: &Observed, idle: &BTreeSet<Replica>, release: Release) -> Plan {
     if let Some(known) = is_there_already(spec, observed, &release) {
         let because = format!("{} is this image and serves: nothing to do", known.number);
         return Draft::new(spec, observed, known, Kind::Deploy).finish(because);
     }
     let mut draft = Draft::new(spec, observed, &release, Kind::Deploy);
+    draft.drop_idle(idle);
     let new = release.number;
     let serving = observed.releases.serving;
     let because = match draft.old() {
@@ -217,7 +267,7 @@ fn retire(spec: &AppSpec, observed: &Observed, standby: Release) -> Plan {
     let number = standby.number;
     let mut draft = Draft::new(spec, observed, &standby, Kind::Retire);
     draft.settle();
-    draft.must_retire(number);
+    draft.must_retire(number, Replicas::All);
     draft.prune();
     draft.finish(format!("{number} has stood by for its time"))
 }

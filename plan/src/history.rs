@@ -136,7 +136,7 @@ fn ended(releases: &mut Releases, deploy: &DeployState, outcome: Outcome) {
             }
         }
         // The users never left.
-        (Kind::Rollback | Kind::Retire, _) => {}
+        (Kind::Rollback | Kind::Retire | Kind::Scale, _) => {}
     }
 }
 

@@ -133,7 +133,7 @@ fn check_place(
     let name = planned.step.name();
     // Where nothing is proved there is nothing to take back.
     match (before_proof, planned.if_fails) {
-        _ if kind == Kind::Retire => {}
+        _ if kind.is_housekeeping() => {}
         (true, IfFails::Undo) | (false, IfFails::GoOn) => {}
         (true, IfFails::GoOn) => {
             found.report(
@@ -148,7 +148,7 @@ fn check_place(
         }
     }
     let shifts = matches!(planned.step, Step::Shift { .. });
-    if !before_proof && shifts && kind != Kind::Retire {
+    if !before_proof && shifts && !kind.is_housekeeping() {
         found.report(5, place, "users are sent on after the last watch");
     }
     // To let go what was held is no way back from anywhere.

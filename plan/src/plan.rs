@@ -21,6 +21,20 @@ pub enum Kind {
     Rollback,
     /// Retire the release that stands by: its time is over. Nobody called for it.
     Retire,
+    /// Give the release that serves as many containers as the app's file says.
+    /// Nobody called for it.
+    Scale,
+}
+
+impl Kind {
+    /// Whether the agent does it by itself, to keep the host as the app's file
+    /// says. What somebody calls for comes before.
+    pub fn is_housekeeping(self) -> bool {
+        match self {
+            Self::Retire | Self::Scale => true,
+            Self::Deploy | Self::Rollback => false,
+        }
+    }
 }
 
 /// All that a deploy will do.
@@ -98,8 +112,12 @@ impl Plan {
     }
 
     /// Whether one of the first `begun` steps sent users to the new release,
-    /// and whether the way back takes them away again.
+    /// and whether the way back takes them away again. Where containers of it
+    /// come and go, its users are no new ones.
     pub fn users_after(&self, begun: usize) -> Users {
+        if self.kind == Kind::Scale {
+            return Users::NeverCame;
+        }
         let new = self.release.number;
         let shifts =
             |p: &&PlannedStep| matches!(&p.step, Step::Shift { to, .. } if to.reaches(new));
@@ -137,12 +155,18 @@ impl Plan {
         }
     }
 
-    /// The number of steps after which the release has proved itself.
+    /// The number of steps after which the release has proved itself. One that
+    /// has need not do so again to get more containers: they have users, and
+    /// that is all.
     pub fn proved_after(&self) -> usize {
-        let watch = |p: &PlannedStep| matches!(p.step, Step::Watch { .. });
+        let proof = |p: &PlannedStep| match p.step {
+            Step::Watch { .. } => true,
+            Step::Shift { .. } => self.kind == Kind::Scale,
+            _ => false,
+        };
         self.steps
             .iter()
-            .rposition(watch)
+            .rposition(proof)
             .map_or(0, |index| index + 1)
     }
 }
@@ -167,6 +191,7 @@ impl fmt::Display for Plan {
             Kind::Deploy => "deploy",
             Kind::Rollback => "roll back to",
             Kind::Retire => "retire",
+            Kind::Scale => "scale",
         };
         writeln!(f, "{app}: {verb} {} ({})", release.number, release.image)?;
         writeln!(f, "{}", self.because)?;

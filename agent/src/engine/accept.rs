@@ -164,8 +164,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         };
         // A rollback that waited would take back whatever serves by then.
         let waits = match (&request.change, running.state.kind) {
-            (_, Kind::Retire) => true,
-            (Change::Rollback {}, Kind::Deploy | Kind::Rollback) => false,
+            (_, kind) if kind.is_housekeeping() => true,
+            (Change::Rollback {}, _) => false,
             (Change::Deploy { .. }, _) => self.newcomer(running) != Newcomer::Reject,
         };
         match waits {
@@ -174,11 +174,12 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         }
     }
 
-    /// What becomes of a newer deploy. Behind housekeeping everything waits.
+    /// What becomes of a newer deploy. Housekeeping is taken back for everything,
+    /// where it can be: what retires cannot.
     fn newcomer(&self, running: &Deploy) -> Newcomer {
-        match running.state.kind {
-            Kind::Retire => Newcomer::Queue,
-            Kind::Deploy | Kind::Rollback => running.state.newcomer(&self.spec.supersede),
+        match running.state.kind.is_housekeeping() {
+            true => Newcomer::Supersede,
+            false => running.state.newcomer(&self.spec.supersede),
         }
     }
 
@@ -216,7 +217,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     }
 
     fn make_way(&mut self, running: &mut Deploy, newer: &Deploy) -> Result<Course, EngineError> {
-        if newer.state.kind != Kind::Deploy || self.newcomer(running) != Newcomer::Supersede {
+        let gives_way = newer.state.kind == Kind::Deploy || running.state.kind.is_housekeeping();
+        if !gives_way || self.newcomer(running) != Newcomer::Supersede {
             return Ok(Course::Same);
         }
         let event = Event::SupersedeRequested {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cutover_plan::event::{Cursor, Event, Failure, FailureClass, Promotion};
+use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Kind;
 use cutover_plan::state::{MAX_ATTEMPTS, Next, Phase};
 use cutover_plan::step::Step;
@@ -42,13 +43,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         &mut self,
         mut deploy: Deploy,
         rounds: &mut Rounds<C>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Option<Outcome>, EngineError> {
         self.time = measured(&self.drivers.clock);
         // Before anything is begun, and after a crash: what nobody waits for goes.
         self.clear_hooks_of(&deploy).await;
         loop {
             let event = match deploy.state.next() {
-                Next::Nothing => return Ok(()),
+                Next::Nothing => return Ok(deploy.state.outcome()),
                 Next::End(outcome) => Event::Ended { outcome },
                 Next::Plan => self.plan_event(&deploy).await,
                 Next::Wait { until, .. } => match self.wait(&mut deploy, until, rounds).await? {
@@ -93,6 +94,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
         }
         let wanted = match (deploy.state.kind, deploy.image.clone()) {
             (Kind::Retire, _) => Wanted::Retirement,
+            (Kind::Scale, _) => Wanted::Scale,
             (_, Some(image)) => Wanted::Image(image),
             (_, None) => Wanted::Rollback,
         };
@@ -196,7 +198,9 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                     let time = (self.time)();
                     return Ok(End::Event(Event::HoldExpired { time }));
                 }
-                turn = rounds.turn() => rounds.take(turn, || self.keep(Aside::Kept)),
+                turn = rounds.turn() => {
+                    rounds.take(turn, || self.keep(Aside::Kept));
+                }
             }
         }
     }

@@ -44,7 +44,7 @@ pub(super) struct Rounds<C> {
     /// When the next look is due, if none is under way.
     due: Instant,
     stirred: Waited<()>,
-    look: Option<Waited<Result<(), String>>>,
+    look: Option<Waited<Result<Seen, String>>>,
     /// What the last look found, so that the log tells a trouble once.
     trouble: Option<String>,
 }
@@ -54,7 +54,16 @@ pub(super) enum Turn {
     /// It is time to look.
     Due,
     /// A look has ended.
-    Looked(Result<(), String>),
+    Looked(Result<Seen, String>),
+}
+
+/// What a look has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// All is as it should be.
+    InOrder,
+    /// The release that serves has other containers than the app's file says.
+    Miscounted,
 }
 
 impl<C: Containers> Rounds<C> {
@@ -87,22 +96,28 @@ impl<C: Containers> Rounds<C> {
         Turn::Due
     }
 
-    /// Does it, with a look that is made where one is due.
-    pub(super) fn take<F>(&mut self, turn: Turn, look: impl FnOnce() -> F)
+    /// Does it, with a look that is made where one is due; tells what one that has
+    /// ended has seen.
+    pub(super) fn take<F>(&mut self, turn: Turn, look: impl FnOnce() -> F) -> Option<Seen>
     where
-        F: Future<Output = Result<(), String>> + Send + 'static,
+        F: Future<Output = Result<Seen, String>> + Send + 'static,
     {
         match turn {
-            Turn::Due => self.look = Some(Box::pin(look())),
+            Turn::Due => {
+                self.look = Some(Box::pin(look()));
+                None
+            }
             Turn::Looked(looked) => {
                 self.begin_anew();
-                self.hear(looked);
+                let seen = looked.as_ref().ok().copied();
+                self.hear(looked.err());
+                seen
             }
         }
     }
 
-    fn hear(&mut self, looked: Result<(), String>) {
-        let (app, trouble) = (&self.app, looked.err());
+    fn hear(&mut self, trouble: Option<String>) {
+        let app = &self.app;
         if trouble != self.trouble {
             match &trouble {
                 Some(trouble) => tracing::warn!(%app, "{trouble}"),
@@ -128,7 +143,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
     pub(super) fn keep(
         &self,
         aside: Aside,
-    ) -> impl Future<Output = Result<(), String>> + Send + use<C, T, R> {
+    ) -> impl Future<Output = Result<Seen, String>> + Send + use<C, T, R> {
         let (look, lease) = (self.look(), Arc::clone(&self.lease));
         let hooks = aside == Aside::Ended && self.hooks_left.load(Ordering::Relaxed);
         let hooks = hooks.then(|| self.clear_hooks());
@@ -143,7 +158,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 match (look.releases.serving, aside) {
                     (Some(_), _) => look.mend(&lease, aside).await,
                     (None, Aside::Ended) => look.withdraw_preview(&lease).await,
-                    (None, Aside::Kept) => Ok(()),
+                    (None, Aside::Kept) => Ok(Seen::InOrder),
                 }
             });
             let late = |_| Err("the engine or the proxy does not answer".to_owned());
@@ -157,10 +172,11 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
     /// Takes away the route of an app without users that was only made to show a
     /// release before its first ones.
-    async fn withdraw_preview(&self, lease: &Lease) -> Result<(), String> {
+    async fn withdraw_preview(&self, lease: &Lease) -> Result<Seen, String> {
         let change = |now: Option<&Route>| now.filter(|now| !side::is_preview_only(now)).cloned();
         let put = route::put(lease, &*self.drivers.traffic, change).await;
-        put.map(drop).map_err(|error| error.to_string())
+        put.map(|_| Seen::InOrder)
+            .map_err(|error| error.to_string())
     }
 
     /// Whether of each release that gets requests a container answers well.
@@ -177,7 +193,7 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         true
     }
 
-    async fn mend(&self, lease: &Lease, aside: Aside) -> Result<(), String> {
+    async fn mend(&self, lease: &Lease, aside: Aside) -> Result<Seen, String> {
         let app = &self.app;
         let listed = self.drivers.containers.list(app).await;
         let containers = listed.map_err(|error| error.reason)?;
@@ -221,7 +237,10 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         match route::put(lease, &*self.drivers.traffic, change).await {
             Ok(Put::Unchanged(_)) => {
                 match absent.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                    None => Ok(()),
+                    None if aside == Aside::Ended && self.is_miscounted(&containers)? => {
+                        Ok(Seen::Miscounted)
+                    }
+                    None => Ok(Seen::InOrder),
                     Some(release) => Err(format!(
                         "no container of {release} runs, which should serve"
                     )),
@@ -229,7 +248,7 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
             }
             Ok(Put::Changed(generation)) => {
                 tracing::info!(%app, generation, "mended the route");
-                Ok(())
+                Ok(Seen::InOrder)
             }
             Err(error) => Err(error.to_string()),
         }

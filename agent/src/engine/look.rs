@@ -40,16 +40,14 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         let request = match wanted {
             Wanted::Rollback => Request::Rollback,
             Wanted::Retirement => Request::RetireStandby,
-            Wanted::Image(image) => {
-                let run = &self.spec.run;
-                let fingerprint = fingerprint::of(run).map_err(env_file_failure)?;
-                let commit = commit.map(str::to_owned);
-                Request::Deploy {
-                    image: image.clone(),
-                    fingerprint,
-                    commit,
-                }
-            }
+            Wanted::Scale => Request::Scale {
+                fingerprint: self.fingerprint()?,
+            },
+            Wanted::Image(image) => Request::Deploy {
+                image: image.clone(),
+                fingerprint: self.fingerprint()?,
+                commit: commit.map(str::to_owned),
+            },
         };
         let observed = self.observe(patience).await?;
         let plan = compile::compile(&self.spec, &observed, &request).map_err(|error| {
@@ -63,6 +61,11 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
             return Err(Failure::new(FailureClass::Host, reason).hint(hint));
         }
         Ok(plan)
+    }
+
+    /// What the host's configuration gives a container now.
+    pub(super) fn fingerprint(&self) -> Result<String, Failure> {
+        fingerprint::of(&self.spec.run).map_err(env_file_failure)
     }
 
     /// Why a plan that is only shown would not be begun now, each in a sentence.

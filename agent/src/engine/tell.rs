@@ -34,7 +34,7 @@ fn notices(
     at: Timestamp,
 ) -> impl Iterator<Item = Letter> {
     let outcome = match event {
-        Event::Ended { outcome } if deploy.state.kind != Kind::Retire => Some(*outcome),
+        Event::Ended { outcome } if !deploy.state.kind.is_housekeeping() => Some(*outcome),
         _ => None,
     };
     let told = outcome.into_iter().flat_map(|outcome| {
@@ -69,9 +69,9 @@ fn status_of(spec: &AppSpec, deploy: &Deploy, event: &Event, at: Timestamp) -> O
     let github = spec.github.as_ref()?;
     let sha = match deploy.state.kind {
         Kind::Deploy => deploy.source.sha.clone(),
-        // A rollback is shown at the commit that it goes back to, once that is known.
         // Nobody called for it, so nobody is told.
-        Kind::Retire => None,
+        Kind::Retire | Kind::Scale => None,
+        // A rollback is shown at the commit that it goes back to, once that is known.
         Kind::Rollback => deploy
             .state
             .plan

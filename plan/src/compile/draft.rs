@@ -46,6 +46,15 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// Containers of the release that serves and that no user gets to go.
+    pub(super) fn drop_idle(&mut self, idle: &BTreeSet<Replica>) {
+        if let (Some(serving), false) = (self.traffic.sole(), idle.is_empty()) {
+            // A shift whose answer was lost may have sent some there.
+            self.shift(self.traffic.clone(), Undo::NOTHING);
+            self.must_retire(serving, Replicas::Only(idle.clone()));
+        }
+    }
+
     /// The plan.
     pub(super) fn finish(self, because: String) -> Plan {
         let fails = self.kind == Kind::Deploy && !self.steps.is_empty();
@@ -119,14 +128,23 @@ impl<'a> Draft<'a> {
     /// From nothing to the image on the host.
     pub(super) fn fetch(&mut self) {
         self.settle();
+        self.fetch_for(memory(self.spec, self.observed, self.old));
+    }
+
+    /// The same, for so many containers more.
+    pub(super) fn fetch_more(&mut self, containers: usize) {
+        let count = u64::try_from(containers).unwrap_or(u64::MAX);
+        let one = self.spec.run.memory;
+        self.fetch_for(one.map(|one| Bytes(one.0.saturating_mul(count))));
+    }
+
+    fn fetch_for(&mut self, memory: Option<Bytes>) {
         let image = self.release.image.clone();
-        self.must(
-            Step::Preflight {
-                image: image.clone(),
-                memory: memory(self.spec, self.observed, self.old),
-            },
-            Undo::NOTHING,
-        );
+        let preflight = Step::Preflight {
+            image: image.clone(),
+            memory,
+        };
+        self.must(preflight, Undo::NOTHING);
         self.must(Step::Pull { image }, Undo::NOTHING);
     }
 
@@ -136,15 +154,15 @@ impl<'a> Draft<'a> {
     pub(super) fn make_room(&mut self) {
         for number in self.observed.present() {
             if Some(number) != self.old {
-                self.must_retire(number);
+                self.must_retire(number, Replicas::All);
             }
         }
     }
 
-    /// A release without requests goes, or the deploy has failed.
-    pub(super) fn must_retire(&mut self, number: ReleaseNumber) {
-        let drain = self.drain_step(number, Replicas::All);
-        let retire = self.retire_step(number, Replicas::All);
+    /// Containers without requests go, or the deploy has failed.
+    pub(super) fn must_retire(&mut self, number: ReleaseNumber, replicas: Replicas) {
+        let drain = self.drain_step(number, replicas.clone());
+        let retire = self.retire_step(number, replicas);
         self.must(drain, Undo::NOTHING);
         self.must(retire, Undo::NOTHING);
     }
@@ -164,7 +182,7 @@ impl<'a> Draft<'a> {
         let start = Step::Start {
             release: new,
             image: self.release.image.clone(),
-            slot: self.free_slot(),
+            slot: self.slot(),
             replicas,
         };
         self.must(start, Undo::Steps(undo));

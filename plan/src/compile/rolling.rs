@@ -102,7 +102,12 @@ impl Change {
         }
         self.left.retain(|replica| !gone.contains(replica));
         let new = draft.new_release();
-        let (before, to) = (draft.traffic().clone(), self.shares(new));
+        // Of those that served alone some are broken, and go.
+        let before = match draft.traffic().sole() {
+            Some(old) => Traffic::all_to(old),
+            None => draft.traffic().clone(),
+        };
+        let to = self.shares(new);
         let undo = vec![
             Step::Shift {
                 to: before,

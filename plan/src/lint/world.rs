@@ -48,7 +48,8 @@ pub(super) struct World {
     /// Whether every user got to a healthy release when the plan began.
     began_good: bool,
     /// Whether a good release must be left: a deploy over one that serves could
-    /// go to it. A rollback goes where a person wants it.
+    /// go to it, and no housekeeping takes it away. A rollback goes where a
+    /// person wants it.
     keeps_good: bool,
     /// Healthy when the plan began, and known to the journal: what a way back
     /// may lead to.
@@ -84,7 +85,11 @@ impl World {
             // releases must pass it again, because they may have died since.
             gated: live.keys().filter(gets).copied().collect(),
             // Also what serves no more may hold requests from when it did.
-            undrained: live.keys().copied().collect(),
+            undrained: live
+                .keys()
+                .filter(|one| !stopped.contains(*one))
+                .copied()
+                .collect(),
             live,
             stopped,
             began: traffic.clone(),
@@ -106,7 +111,7 @@ impl World {
                 .map(|(number, known)| (*number, known.release.image.digest.clone()))
                 .collect(),
             began_good: false,
-            keeps_good: kind == Kind::Deploy && releases.serving.is_some(),
+            keeps_good: matches!(kind, Kind::Deploy | Kind::Scale) && releases.serving.is_some(),
         };
         world.began_good = world.serves_good();
         world
@@ -215,11 +220,11 @@ impl World {
         replicas: &BTreeSet<Replica>,
         report: &mut impl FnMut(u8, String),
     ) {
-        let neighbour = self
-            .live
-            .iter()
-            .find(|((n, _), s)| *n != release && **s == slot);
-        if let Some(((neighbour, _), _)) = neighbour {
+        // More of a release that is there take no other place.
+        let is_there = self.slots_of(release).eq([slot]);
+        let mut live = self.live.iter();
+        let neighbour = live.find(|((n, _), s)| *n != release && **s == slot);
+        if let Some(((neighbour, _), _)) = neighbour.filter(|_| !is_there) {
             report(
                 3,
                 format!("{release} starts in {slot}, where {neighbour} runs"),
@@ -235,12 +240,18 @@ impl World {
             self.gated.remove(&one);
         }
         let number = self.count_live();
-        if number > MAX_LIVE {
+        if number > MAX_LIVE && !is_there {
             report(
                 3,
                 format!("{release} would be live release number {number}"),
             );
         }
+    }
+
+    fn slots_of(&self, release: ReleaseNumber) -> impl Iterator<Item = Slot> {
+        let of_release = self.live.iter().filter(move |((n, _), _)| *n == release);
+        let slots: BTreeSet<_> = of_release.map(|(_, slot)| *slot).collect();
+        slots.into_iter()
     }
 
     fn shift(&mut self, to: &Traffic, way: Way, report: &mut impl FnMut(u8, String)) {
@@ -333,6 +344,7 @@ impl World {
             (Kind::Deploy | Kind::Rollback, Outcome::Promoted) => {
                 self.check_promoted(plan, place, found);
             }
+            (Kind::Scale, _) => self.check_scaled(plan, place, found),
             (Kind::Retire, _) | (_, _) => {
                 if self.lives(new) {
                     found.report(3, place, format!("{new} is left live"));
@@ -345,6 +357,22 @@ impl World {
                     found.report(5, place, "users were moved, which nobody asked for");
                 }
             }
+        }
+    }
+
+    /// The release that serves serves still, with all that it has.
+    fn check_scaled(&self, plan: &Plan, place: &str, found: &mut Found) {
+        let new = plan.release.number;
+        if self.traffic.sole() != Some(new) || self.began.sole() != Some(new) {
+            found.report(5, place, "users were moved, which nobody asked for");
+        }
+        let mut live = self.live.keys().filter(|(number, _)| *number == new);
+        if live.any(|one| !self.traffic.includes(one.0, one.1)) {
+            found.report(
+                5,
+                place,
+                format!("containers of {new} are left without users"),
+            );
         }
     }
 
@@ -381,7 +409,8 @@ impl World {
         if nobody && self.served.is_some_and(|served| self.lives(served)) {
             found.report(3, place, "no release serves although one did before");
         }
-        if self.began_good && !self.serves_good() && kind == Kind::Deploy {
+        let keeps = matches!(kind, Kind::Deploy | Kind::Scale);
+        if self.began_good && !self.serves_good() && keeps {
             let fault = "the good release before does not serve again";
             found.report(3, place, fault);
         }

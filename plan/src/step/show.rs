@@ -67,7 +67,11 @@ impl fmt::Display for Step {
                 _ if to.shares.is_empty() && to.chosen.is_none() => {
                     write!(f, "withdraw the route: no release is left")
                 }
-                (Some(to), Some(from)) if to == from => write!(f, "all requests to {to}"),
+                (Some(one), Some(from)) if one == from => {
+                    let share = to.shares.get(&one);
+                    let who = share.map(|share| share.replicas.of(one));
+                    write!(f, "all requests to {}", who.unwrap_or_default())
+                }
                 (Some(to), Some(from)) => write!(f, "all new requests from {from} to {to}"),
                 (Some(to), None) => write!(f, "all requests to {to}"),
                 (None, _) => write!(f, "{to}"),

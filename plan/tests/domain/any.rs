@@ -18,7 +18,7 @@ use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::{select, subsequence};
 
-use crate::host::{Fate, Host, image, reference, spec};
+use crate::host::{Fate, Host, image, reference, scale, spec};
 
 /// Releases that the journal knows, at the most.
 const KNOWN: usize = 5;
@@ -27,7 +27,11 @@ const KNOWN: usize = 5;
 const IMAGES: u8 = 3;
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
-    prop_oneof![(1..=IMAGES).prop_map(image), Just(Request::Rollback)]
+    prop_oneof![
+        2 => (1..=IMAGES).prop_map(image),
+        2 => Just(Request::Rollback),
+        1 => Just(scale()),
+    ]
 }
 
 /// What becomes of the steps of a deploy, one after the other; mostly good.

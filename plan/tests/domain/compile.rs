@@ -1,6 +1,7 @@
 //! What the compiler makes of a request, as a person reads it.
 
 mod rollback;
+mod scale;
 mod strategies;
 
 use cutover_plan::compile::Request;

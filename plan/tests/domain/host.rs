@@ -189,6 +189,12 @@ impl Host {
                         {
                             Fate::Fails(FailureClass::Host)
                         }
+                        // It asks also those that were there before.
+                        Step::Gate {
+                            release, replicas, ..
+                        } if state.kind == Kind::Scale && !self.answer(*release, replicas) => {
+                            Fate::Fails(FailureClass::Release)
+                        }
                         _ => fate(at, &step),
                     };
                     if matches!(fate, Fate::Done | Fate::FailsLate(_) | Fate::Crash) {
@@ -313,6 +319,11 @@ impl Host {
                 replicas,
                 ..
             } => {
+                // What stands under the name and does not run makes room.
+                self.seen.containers.retain(|c| {
+                    let meant = c.release == *release && replicas.contains(&c.replica);
+                    !meant || c.condition != Condition::Stopped
+                });
                 for replica in replicas {
                     let mut all = self.seen.containers.iter();
                     if !all.any(|c| c.release == *release && c.replica == *replica) {
@@ -362,6 +373,14 @@ impl Host {
                 && self.routed.includes(release, c.replica)
         };
         !self.parked && these.any(has)
+    }
+
+    fn answer(&self, release: ReleaseNumber, replicas: &Replicas) -> bool {
+        let healthy = self.seen.healthy_replicas_of(release);
+        match replicas {
+            Replicas::All => !healthy.is_empty(),
+            Replicas::Only(these) => these.is_subset(&healthy),
+        }
     }
 
     pub(crate) fn runs(&self, release: ReleaseNumber) -> bool {
@@ -437,10 +456,19 @@ fn but(name: &str, fate: Fate) -> impl FnMut(Cursor, &Step) -> Fate {
     }
 }
 
+/// That the release that serves has as many containers as the file says.
+pub(crate) fn scale() -> Request {
+    Request::Scale {
+        fingerprint: "f1".to_owned(),
+    }
+}
+
 pub(crate) fn accepted(request: &Request) -> Event {
     let (kind, image) = match request {
         Request::Deploy { image, .. } => (Kind::Deploy, Some(image.clone())),
-        Request::Rollback | Request::RetireStandby => (request.kind(), None),
+        Request::Rollback | Request::RetireStandby | Request::Scale { .. } => {
+            (request.kind(), None)
+        }
     };
     Event::Accepted {
         app: app(),

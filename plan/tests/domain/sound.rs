@@ -3,7 +3,7 @@
 use cutover_plan::compile::Request;
 use cutover_plan::event::Event;
 use cutover_plan::history;
-use cutover_plan::id::ReleaseNumber;
+use cutover_plan::id::{ReleaseNumber, Replica};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::release::Releases;
 use cutover_plan::state::{DeployState, Phase};
@@ -11,7 +11,7 @@ use cutover_plan::step::Step;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
 use crate::any;
-use crate::host::{Fate, Host, Told, image};
+use crate::host::{Fate, Host, Told, image, scale};
 
 fn carry_out(host: &mut Host, request: &Request, fates: &[Fate]) -> Told {
     let mut fates = fates.iter().copied();
@@ -60,6 +60,33 @@ proptest! {
         let again = host.plan(&image(number)).expect("a plan");
         prop_assert!(again.steps.is_empty(), "{again}");
         prop_assert_eq!(again.release.number, host.routed.sole().expect("it serves"));
+    }
+
+    #[test]
+    fn a_release_that_is_scaled_has_its_containers_and_the_users_it_had(mut host in any::host()) {
+        let served = host.routed.clone();
+        let told = host.carry_out(&scale(), |_, _| Fate::Done);
+        if told.outcome == Outcome::Promoted {
+            let serving = served.sole().expect("it served all");
+            prop_assert_eq!(host.routed.sole(), Some(serving));
+            prop_assert_eq!(host.seen.releases.serving, Some(serving));
+            let wanted = (0..host.spec.replicas).map(Replica).collect();
+            prop_assert_eq!(host.seen.replicas_of(serving), wanted);
+            prop_assert!(host.plan(&scale()).expect("a plan").steps.is_empty());
+        } else {
+            prop_assert_eq!(host.routed, served);
+        }
+    }
+
+    /// However a change of their number ended, the next deploy begins.
+    #[test]
+    fn whatever_becomes_of_scaling_a_deploy_can_follow(
+        mut host in any::host(),
+        fates in any::fates(),
+        request in any::request(),
+    ) {
+        carry_out(&mut host, &scale(), &fates);
+        host.carry_out(&request, |_, _| Fate::Done);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The app's file changes while its image stays.
 
+use std::time::Duration;
+
 use cutover_plan::outcome::Outcome;
 
 use super::{Ask, Behaviour, Edit, Moment, PLAIN, Scenario};
@@ -47,6 +49,34 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ],
         serves: Some(1),
         made: Some(5),
+        ..PLAIN
+    },
+    Scenario {
+        name: "the release that serves gets more and fewer containers",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::File(&[THREE]),
+            Ask::Wait(Duration::from_secs(60)),
+            Ask::File(&[ONE]),
+            Ask::Wait(Duration::from_secs(60)),
+        ],
+        serves: Some(1),
+        made: Some(3),
+        ..PLAIN
+    },
+    Scenario {
+        name: "a newer image comes while more containers start",
+        asks: &[
+            Ask::Deploy(
+                Behaviour::HealthyAfter(Duration::from_secs(5)),
+                Outcome::Promoted,
+            ),
+            Ask::File(&[THREE]),
+            Ask::Wait(Duration::from_secs(4)),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(2),
+        made: Some(6),
         ..PLAIN
     },
     Scenario {

@@ -68,10 +68,14 @@ impl Draft<'_> {
         Some((known.release.image.clone(), self.observed.slot_of(old)?))
     }
 
-    /// The slot that is free beside the serving release.
-    pub(super) fn free_slot(&self) -> Slot {
+    /// The slot of the release: its own if it serves, else the one that is free
+    /// beside the release that does.
+    pub(super) fn slot(&self) -> Slot {
         let taken = self.old.and_then(|number| self.observed.slot_of(number));
-        taken.map_or(Slot::Blue, Slot::other)
+        match self.old == Some(self.release.number) {
+            true => taken.unwrap_or(Slot::Blue),
+            false => taken.map_or(Slot::Blue, Slot::other),
+        }
     }
 
     pub(super) fn hook_step(&self, point: HookPoint) -> Option<Step> {

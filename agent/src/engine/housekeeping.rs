@@ -1,0 +1,134 @@
+//! Housekeeping: a release that has stood by for its time is retired, and the
+//! one that serves gets as many containers as the app's file says, by a deploy
+//! that nobody called for.
+//!
+//! It begins only while nothing else is under way, and is as durable as any
+//! other deploy. A call that comes meanwhile takes its place where that can
+//! still be, and waits for its end otherwise.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use cutover_plan::compile::CompileError;
+use cutover_plan::event::Event;
+use cutover_plan::id::Replica;
+use cutover_plan::outcome::Outcome;
+use cutover_plan::plan::Kind;
+use cutover_plan::state::DeployState;
+use cutover_wire::request::Source;
+use jiff::Timestamp;
+
+use super::{Deploy, Engine, EngineError, Look, counting};
+use crate::containers::{Container, Containers};
+use crate::journal::Record;
+use crate::texts;
+use crate::traffic::Traffic;
+
+/// How long after a try that did not do it the next one begins. Each further one
+/// takes twice as long: whatever is in the way needs a person, and a history has
+/// a limit.
+const AGAIN_AFTER: Duration = Duration::from_secs(600);
+const AGAIN_AFTER_AT_MOST: Duration = Duration::from_secs(24 * 3600);
+
+/// When housekeeping is due.
+#[derive(Debug)]
+pub(super) struct Housekeeper {
+    not_before: Option<Timestamp>,
+    pause: Duration,
+}
+
+impl Default for Housekeeper {
+    fn default() -> Self {
+        Self {
+            not_before: None,
+            pause: AGAIN_AFTER,
+        }
+    }
+}
+
+impl Housekeeper {
+    /// Takes note of a deploy that ended.
+    pub(super) fn hear(&mut self, kind: Kind, outcome: Option<Outcome>, now: Timestamp) {
+        if !kind.is_housekeeping() || outcome == Some(Outcome::Promoted) {
+            *self = Self::default();
+            return;
+        }
+        self.not_before = now.checked_add(self.pause).ok();
+        self.pause = (2 * self.pause).min(AGAIN_AFTER_AT_MOST);
+    }
+
+    /// Whether what did not succeed may be tried again.
+    pub(super) fn may_begin(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|not_before| now >= not_before)
+    }
+
+    /// When a release that stands by until then is to be retired.
+    pub(super) fn due(&self, standby_until: Option<Timestamp>) -> Option<Timestamp> {
+        let until = standby_until?;
+        Some(
+            self.not_before
+                .map_or(until, |not_before| until.max(not_before)),
+        )
+    }
+}
+
+impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
+    /// Makes durable that something is put in order.
+    pub(super) fn begin_housekeeping(&self, kind: Kind) -> Result<Deploy, EngineError> {
+        let now = (self.drivers.clock)();
+        let id = (self.drivers.ids)(now);
+        let event = Event::Accepted {
+            app: self.lease.app().clone(),
+            kind,
+            image: None,
+            by: None,
+            window_override: None,
+        };
+        let illegal = |source| EngineError::Illegal {
+            deploy: id.clone(),
+            source,
+        };
+        let state = DeployState::begin(&event).map_err(illegal)?;
+        let source = Source::default();
+        self.drivers
+            .record
+            .accept(None, &id, now, &event, &source, &[])?;
+        tracing::info!(app = %self.lease.app(), deploy = %id, "{}", texts::told(&event, None));
+        Ok(Deploy {
+            id,
+            source,
+            state,
+            image: None,
+            window_override: None,
+            registry: None,
+            compared: counting::Memory::default(),
+        })
+    }
+}
+
+impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
+    /// Whether the release that serves has other containers than the app's file
+    /// says; the error is why that cannot be mended without a deploy. One of
+    /// which nothing runs is no matter of their number.
+    pub(super) fn is_miscounted(&self, containers: &[Container]) -> Result<bool, String> {
+        let to = &self.releases.traffic;
+        let Some(serving) = to.sole() else {
+            return Ok(false);
+        };
+        let of_serving = || containers.iter().filter(|one| one.release == serving);
+        let serves = |one: &Container| to.includes(serving, one.replica);
+        let there: BTreeSet<_> = of_serving().map(|one| one.replica).collect();
+        let right = there == (0..self.spec.replicas).map(Replica).collect();
+        let runs = |one: &Container| serves(one) && one.address().is_some();
+        if (right && of_serving().all(serves)) || !of_serving().any(runs) {
+            return Ok(false);
+        }
+        let known = self.releases.find(serving);
+        let fingerprint = self.fingerprint().map_err(|failure| failure.reason)?;
+        if known.is_some_and(|known| known.release.fingerprint == fingerprint) {
+            return Ok(true);
+        }
+        let reconfigured = CompileError::Reconfigured { serving };
+        Err(format!("{reconfigured}: {}", reconfigured.hint()))
+    }
+}

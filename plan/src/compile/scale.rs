@@ -1,0 +1,75 @@
+//! Scaling: the release that serves gets more containers, or has fewer. No user
+//! changes the release, so nothing is watched: containers that answer as their
+//! neighbours do are the same program.
+//!
+//! Those that have users are named first, or one that is not gated yet would
+//! get its share as soon as it runs.
+
+use std::collections::BTreeSet;
+
+use super::CompileError;
+use super::draft::Draft;
+use crate::id::Replica;
+use crate::observed::Condition;
+use crate::spec::Weight;
+use crate::step::{Step, Undo};
+use crate::traffic::{Replicas, Traffic};
+
+/// The steps, and why.
+pub(super) fn steps(draft: &mut Draft<'_>) -> Result<String, CompileError> {
+    let release = draft.new_release();
+    let there = draft.observed.replicas_of(release);
+    let runs = |replica: Replica| {
+        let mut these = draft.observed.containers.iter();
+        these.any(|c| {
+            (c.release, c.replica) == (release, replica) && c.condition != Condition::Stopped
+        })
+    };
+    let before: BTreeSet<_> = there.iter().copied().filter(|one| runs(*one)).collect();
+    if before.is_empty() {
+        return Err(CompileError::NothingToScale);
+    }
+    let wanted: BTreeSet<_> = (0..draft.spec.replicas).map(Replica).collect();
+    let missing: BTreeSet<_> = wanted.difference(&before).copied().collect();
+    let surplus: BTreeSet<_> = there.difference(&wanted).copied().collect();
+    let because = match (there.len(), wanted.len()) {
+        (has, wants) if has == wants => format!("not all {wants} containers of {release} serve"),
+        (1, wants) => format!("{release} has 1 container, the app's file says {wants}"),
+        (has, wants) => format!("{release} has {has} containers, the app's file says {wants}"),
+    };
+    if there == wanted && missing.is_empty() {
+        return Ok(format!("{release} has its containers: nothing to do"));
+    }
+    let only = |these: &BTreeSet<Replica>| {
+        Traffic::of([(release, Weight::FULL, Replicas::Only(these.clone()))])
+    };
+    if !missing.is_empty() {
+        draft.fetch_more(missing.len());
+        if *draft.traffic() != only(&before) {
+            draft.shift(only(&before), Undo::NOTHING);
+        }
+        draft.start(missing.clone());
+    }
+    // Whoever takes the users of others must answer.
+    let gated = match surplus.is_empty() {
+        true => missing.clone(),
+        false => wanted.clone(),
+    };
+    if !gated.is_empty() {
+        draft.gate(Replicas::Only(gated));
+        let mut back = vec![Step::Shift {
+            to: only(&before),
+            from: only(&wanted),
+        }];
+        if !missing.is_empty() {
+            back.push(draft.drain_step(release, Replicas::Only(missing)));
+        }
+        draft.shift(only(&wanted), Undo::Steps(back));
+    }
+    if !surplus.is_empty() {
+        let these = Replicas::Only(surplus);
+        draft.tidy(draft.drain_step(release, these.clone()));
+        draft.tidy(draft.retire_step(release, these));
+    }
+    Ok(because)
+}
