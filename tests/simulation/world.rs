@@ -252,11 +252,13 @@ impl World {
     }
 
     /// Capacity rises before weight and falls after it: no container gets more
-    /// than its part of all requests, by the least number that was asked for.
+    /// than its part of all requests, by the least number that was asked for, then
+    /// or now.
     fn check_shares(&mut self, route: &Route) {
         let all = route.serving.weights().map(|(pool, _)| pool);
         let wanted = all.filter_map(|pool| self.wanted.get(&number(pool)?).copied());
-        let part = u64::from(WHOLE) / u64::from(wanted.min().unwrap_or(1).max(1)) + 1;
+        let wanted = wanted.chain([self.replicas]).min();
+        let part = u64::from(WHOLE) / u64::from(wanted.unwrap_or(1).max(1)) + 1;
         for (pool, weight) in route.serving.weights() {
             let targets = route.pools[pool].targets.len() as u64;
             if u64::from(weight.0) > targets * part && !self.sickened {
