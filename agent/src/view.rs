@@ -150,13 +150,13 @@ pub(crate) fn app(
     containers: &Result<Vec<Container>, ContainerError>,
     [deploying, waiting]: [Option<&DeployId>; 2],
 ) -> Result<AppView, JournalError> {
-    let release = |number: Option<ReleaseNumber>| {
+    let release = |number: Option<ReleaseNumber>, replicas: Option<u16>| {
         let known = releases.find(number?)?;
         Some(ReleaseView {
             number: known.release.number,
             image: known.release.image.to_string(),
             standing: known.standing,
-            condition: condition(containers, known.release.number),
+            condition: condition(containers, known.release.number, replicas),
         })
     };
     let record = |id: Option<&DeployId>| match id {
@@ -177,26 +177,36 @@ pub(crate) fn app(
     Ok(AppView {
         app: spec.app.clone(),
         domains: spec.domains.clone(),
-        serving: release(releases.serving),
-        standby: release(releases.standby),
+        serving: release(releases.serving, Some(spec.replicas)),
+        standby: release(releases.standby, None),
         deploying: show(deploying)?,
         waiting: show(record(waiting)?)?,
         last: show(last)?,
     })
 }
 
+/// How it runs, in a word; of the release that serves, with how many containers
+/// the app's file `wanted`.
 fn condition(
     containers: &Result<Vec<Container>, ContainerError>,
     release: ReleaseNumber,
+    wanted: Option<u16>,
 ) -> String {
     let containers = match containers {
         Ok(containers) => containers,
         Err(error) => return format!("unknown: {}", error.reason),
     };
-    let of_release = containers
+    let of_release: Vec<_> = containers
         .iter()
-        .find(|container| container.release == release);
-    match of_release.map(|container| &container.state) {
+        .filter(|container| container.release == release)
+        .collect();
+    let runs = |one: &&&Container| matches!(one.state, ContainerState::Running { .. });
+    let running = of_release.iter().filter(runs).count();
+    let wanted = wanted.map_or(of_release.len(), usize::from);
+    if running > 0 && running != wanted {
+        return format!("running {running} containers, not {wanted}");
+    }
+    match of_release.first().map(|container| &container.state) {
         Some(ContainerState::Running { .. }) => "running".to_owned(),
         Some(ContainerState::Starting) => "starting".to_owned(),
         Some(ContainerState::Exited { code, .. }) => format!("exited with {code}"),

@@ -12,6 +12,9 @@ use super::{DeployRecord, Journal, JournalError, Recorded};
 /// Where a deploy begins and where it is by now. The clock may be set back between
 /// two deploys; the order of the journal stays.
 const FIRST_EVENT: &str = "(SELECT min(seq) FROM events WHERE events.deploy = deploys.deploy)";
+/// What somebody called for, or changed the app's file for.
+const SHOWN: &str = "(called OR 'scale' = (SELECT json_extract(event, '$.kind') FROM events \
+    WHERE events.deploy = deploys.deploy ORDER BY seq LIMIT 1))";
 const LAST_EVENT: &str = "(SELECT max(seq) FROM events WHERE events.deploy = deploys.deploy)";
 
 impl Journal {
@@ -53,19 +56,20 @@ impl Journal {
     }
 
     /// The newest deploys of an app, or of all, of those that somebody called
-    /// for; at most `limit`. Ids sort by time.
+    /// for or had by the app's file; at most `limit`. Ids sort by time.
     pub fn newest(
         &self,
         app: Option<&AppName>,
         limit: u32,
     ) -> Result<Vec<DeployRecord>, JournalError> {
         let which = match app {
-            Some(_) => "app = ? AND called",
-            None => "app <> ? AND called",
+            Some(_) => "app = ?",
+            None => "app <> ?",
         };
         // No app has an empty name.
         let key = app.map_or("", AppName::as_str);
-        self.find_deploys(&format!("{which} ORDER BY deploy DESC LIMIT {limit}"), key)
+        let newest = format!("{which} AND {SHOWN} ORDER BY deploy DESC LIMIT {limit}");
+        self.find_deploys(&newest, key)
     }
 
     /// What is known of the app's releases; of an unknown app, nothing.

@@ -1,13 +1,16 @@
-//! Deploys of the image that serves already: with another number of containers, and
-//! with another environment. Each is a release with all the care of one.
+//! The app's file changes and its image does not: another number of containers is
+//! the same release with more or fewer of them, without a call; another environment
+//! is a new release of the same image.
 
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use cutover_tests::host::docker;
 use cutover_tests::image::{self, Image};
 use cutover_tests::load::Kind;
 use cutover_tests::rig::{Rig, Setup, TABLES};
+use cutover_tests::wait::eventually;
+use serde_json::Value;
 
 use crate::shapes::{BLUE_GREEN, ROLLING, Shape};
 
@@ -16,66 +19,68 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// An app whose file changes and whose image does not.
 struct Changing {
     shape: Shape,
-    /// Tables of the strategy, and whether the release before stays.
-    stands_by: bool,
     rig: Rig,
     image: Image,
 }
 
 impl Changing {
-    async fn start(shape: Shape, top: &str, stands_by: bool) -> anyhow::Result<Self> {
-        let rig = Rig::start(shape.app, &setup(&shape, top, "")).await?;
+    async fn start(shape: Shape) -> anyhow::Result<Self> {
+        let rig = Rig::start(shape.app, &setup(&shape, 1, "")).await?;
         let image = image::build(shape.app, &[("VERSION", "1")]).await?;
         rig.must_deploy(&image).await?;
-        Ok(Self {
-            shape,
-            stands_by,
-            rig,
-            image,
-        })
+        Ok(Self { shape, rig, image })
     }
 
-    /// Changes the file, and restarts the agent, which alone changes nothing; then
-    /// a deploy of the same image makes it so.
-    async fn becomes(
-        &mut self,
-        top: &str,
-        env: &str,
-        number: usize,
-        replicas: [usize; 2],
-    ) -> anyhow::Result<()> {
-        let before = self.rig.containers().await?;
+    /// Another file, which the agent reads at its start.
+    async fn restarts_with(&mut self, replicas: usize, tables: &str) -> anyhow::Result<()> {
         self.rig.kill_agent().await?;
-        self.rig.configure(&setup(&self.shape, top, env))?;
-        self.rig.start_agent().await?;
-        assert_eq!(self.rig.containers().await?, before);
-        let status = self.rig.status().await?;
-        assert_eq!(status["serving"]["number"], number - 1, "{status:#}");
+        self.rig.configure(&setup(&self.shape, replicas, tables))?;
+        self.rig.start_agent().await
+    }
 
+    /// The containers of a release by their numbers.
+    async fn containers_of(&self, release: usize) -> anyhow::Result<Vec<usize>> {
+        let prefix = format!("cutover-{}-v{release}-", self.shape.app);
+        let all = self.rig.containers().await?;
+        let of_release = all.iter().filter_map(|name| name.strip_prefix(&prefix));
+        of_release
+            .map(|number| number.parse().context("a container's number"))
+            .collect()
+    }
+
+    /// Waits until the release serves by so many containers and nothing is under way.
+    async fn serves_by(&self, release: usize, replicas: usize) -> anyhow::Result<()> {
+        let wanted: Vec<_> = (0..replicas).collect();
+        let pool = format!("v{release}");
+        eventually("the number of containers", DEADLINE, async || {
+            let there = self.containers_of(release).await?;
+            ensure!(there == wanted, "{there:?} are there");
+            let table = self.rig.table().await?;
+            let route = table.apps.get(self.shape.app).context("a route")?;
+            let targets = route.pools.get(&pool).context("a pool")?.targets.len();
+            ensure!(targets == replicas, "{targets} get requests");
+            let latest = &self.history().await?[0];
+            ensure!(latest["outcome"] == "promoted", "{latest:#}");
+            Ok(())
+        })
+        .await?;
+        let status = self.rig.status().await?;
+        assert_eq!(status["serving"]["number"], release, "{status:#}");
+        assert_eq!(status["serving"]["standing"], "proven", "{status:#}");
+        self.rig.has_a_plain_route().await
+    }
+
+    async fn deploys_the_same_image(&self) -> anyhow::Result<()> {
         let ran = self.rig.deploy(&self.image).await?;
         ensure!(ran.code == 0, "{}: {}", ran.code, ran.text);
-        let status = self.rig.status().await?;
-        assert_eq!(status["serving"]["number"], number, "{status:#}");
-        assert_eq!(status["serving"]["standing"], "proven", "{status:#}");
-        let names = |release: usize, replicas: usize| {
-            (0..replicas).map(move |at| format!("v{release}-{at}"))
-        };
-        let [old, new] = replicas;
-        let old = if self.stands_by { old } else { 0 };
-        let mut expected: Vec<_> = names(number - 1, old).chain(names(number, new)).collect();
-        expected.sort();
-        let prefix = format!("cutover-{}-", self.shape.app);
-        let there = self.rig.containers().await?;
-        let there: Vec<_> = there
-            .iter()
-            .filter_map(|name| name.strip_prefix(&prefix))
-            .collect();
-        assert_eq!(there, expected);
-        // Each of them gets its users.
-        let table = self.rig.table().await?;
-        let pool = &table.apps[self.shape.app].pools[&format!("v{number}")];
-        assert_eq!(pool.targets.len(), new, "{pool:#?}");
-        self.rig.has_a_plain_route().await
+        Ok(())
+    }
+
+    /// All that was done, the newest first.
+    async fn history(&self) -> anyhow::Result<Vec<Value>> {
+        let history = ["history", "--app", self.shape.app, "--format", "json"];
+        let ran = self.rig.run(&history).await?;
+        serde_json::from_str(&ran.text).context(ran.text)
     }
 
     async fn changes(mut self) -> anyhow::Result<()> {
@@ -88,67 +93,123 @@ impl Changing {
             .pause(Duration::from_millis(10))
             .start()?;
         load.more_ok(50, DEADLINE).await?;
-        self.becomes("replicas = 3\n", "", 2, [1, 3]).await?;
+        self.restarts_with(3, "").await?;
+        self.serves_by(1, 3).await?;
         load.more_ok(100, DEADLINE).await?;
         for replica in 0..3 {
-            let container = format!("cutover-{}-v2-{replica}", self.shape.app);
+            let container = format!("cutover-{}-v1-{replica}", self.shape.app);
             let journal = self.rig.journal(&container).await?;
             assert!(!journal.ids.is_empty(), "{container} served nobody");
         }
-        self.becomes("replicas = 2\n", "", 3, [3, 2]).await?;
+        self.restarts_with(2, "").await?;
+        self.serves_by(1, 2).await?;
         load.more_ok(50, DEADLINE).await?;
+        let history = self.history().await?;
+        let kinds: Vec<_> = history.iter().map(|one| one["kind"].clone()).collect();
+        assert_eq!(kinds, ["scale", "scale", "deploy"]);
 
-        let greeting = "GREETING = \"hello\"\n";
-        self.becomes("replicas = 2\n", greeting, 4, [2, 2]).await?;
+        let greeting = "[env]\nGREETING = \"hello\"\n";
+        self.restarts_with(2, greeting).await?;
+        self.deploys_the_same_image().await?;
+        self.serves_by(2, 2).await?;
         load.more_ok(50, DEADLINE).await?;
-        let report = load.stop().await?;
-        report.ensure_none_failed()?;
-        assert_eq!(report.versions(), ["1"]);
-
-        let new = format!("cutover-{}-v4-1", self.shape.app);
+        let new = format!("cutover-{}-v2-1", self.shape.app);
         let environment = docker(&["inspect", "--format", "{{.Config.Env}}", &new]).await?;
         assert!(environment.contains("GREETING=hello"), "{environment}");
         let label = "{{index .Config.Labels \"cutover.image\"}}";
         let image = docker(&["inspect", "--format", label, &new]).await?;
         assert_eq!(image, self.image.reference());
-
         // Nothing is left to change.
-        let ran = self.rig.deploy(&self.image).await?;
-        ensure!(ran.code == 0, "{}", ran.text);
-        let status = self.rig.status().await?;
-        assert_eq!(status["serving"]["number"], 4, "{status:#}");
-        Ok(())
+        self.deploys_the_same_image().await?;
+        self.serves_by(2, 2).await?;
+
+        // Both at once is one release, which a call brings.
+        self.restarts_with(3, &greeting.replace("hello", "good day"))
+            .await?;
+        let agent = self.rig.agent().context("it runs")?;
+        let told = "the configuration of v2 was changed beside the number of its containers";
+        eventually("a word about it", DEADLINE, async || {
+            agent.log().contains(told)
+        })
+        .await?;
+        self.serves_by(2, 2).await?;
+        self.deploys_the_same_image().await?;
+        self.serves_by(3, 3).await?;
+        load.more_ok(50, DEADLINE).await?;
+        let report = load.stop().await?;
+        report.ensure_none_failed()?;
+        assert_eq!(report.versions(), ["1"]);
+
+        // What somebody's hand took away comes back.
+        docker(&["rm", "--force", &format!("cutover-{}-v3-1", self.shape.app)]).await?;
+        eventually("a mended number", DEADLINE, async || {
+            let latest = &self.history().await?[0];
+            ensure!(latest["kind"] == "scale", "{latest:#}");
+            Ok(())
+        })
+        .await?;
+        self.serves_by(3, 3).await
     }
 }
 
-fn setup(shape: &Shape, top: &str, env: &str) -> Setup {
+fn setup(shape: &Shape, replicas: usize, tables: &str) -> Setup {
     Setup {
-        app_top: format!("{}{top}", shape.top),
-        app_tables: Some(format!("{TABLES}{}[env]\n{env}", shape.tables)),
+        app_top: format!("{}replicas = {replicas}\n", shape.top),
+        app_tables: Some(format!("{TABLES}{}{tables}", shape.tables)),
         ..Setup::default()
     }
 }
 
 #[tokio::test]
-async fn blue_green_brings_another_number_of_containers_and_another_environment()
+async fn blue_green_release_gets_more_and_fewer_containers_and_another_environment()
 -> anyhow::Result<()> {
-    let shape = BLUE_GREEN.named("scaleblue");
-    Changing::start(shape, "replicas = 1\n", true)
+    Changing::start(BLUE_GREEN.named("scaleblue"))
         .await?
         .changes()
         .await
 }
 
 #[tokio::test]
-async fn rolling_brings_another_number_of_containers_and_another_environment() -> anyhow::Result<()>
-{
+async fn rolling_release_gets_more_and_fewer_containers_and_another_environment()
+-> anyhow::Result<()> {
     let shape = Shape {
         app: "scaleroll",
         top: "strategy = \"rolling\"\n",
         ..ROLLING
     };
-    Changing::start(shape, "replicas = 1\n", false)
-        .await?
-        .changes()
-        .await
+    Changing::start(shape).await?.changes().await
+}
+
+/// Its containers go again, what served serves, and the reason is told.
+#[tokio::test]
+async fn containers_that_never_answer_are_not_kept() -> anyhow::Result<()> {
+    let mut app = Changing::start(BLUE_GREEN.named("scalebad")).await?;
+    let load = app.rig.load()?.users(Kind::KeepAlive, 2).start()?;
+    load.more_ok(20, DEADLINE).await?;
+    app.rig.kill_agent().await?;
+    let bad = setup(&app.shape, 2, "");
+    let bad = Setup {
+        app_tables: bad.app_tables.map(|tables| {
+            tables
+                .replace("/healthz", "/nowhere")
+                .replace("deadline = \"20s\"", "deadline = \"2s\"")
+        }),
+        ..bad
+    };
+    app.rig.configure(&bad)?;
+    app.rig.start_agent().await?;
+    let failed = eventually("an end", DEADLINE, async || {
+        let latest = app.history().await?.swap_remove(0);
+        let ended = latest["kind"] == "scale" && latest["outcome"] != Value::Null;
+        ensure!(ended, "{latest:#}");
+        Ok(latest)
+    })
+    .await?;
+    assert_eq!(failed["outcome"], "failed", "{failed:#}");
+    let reason = failed["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("was not healthy within 2s"), "{failed:#}");
+    assert_eq!(app.containers_of(1).await?, [0]);
+    load.more_ok(20, DEADLINE).await?;
+    load.stop().await?.ensure_none_failed()?;
+    Ok(())
 }
