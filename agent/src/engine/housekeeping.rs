@@ -132,3 +132,36 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         Err(format!("{reconfigured}: {}", reconfigured.hint()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_is_tried_ever_more_rarely_until_something_succeeds() {
+        let mut housekeeper = Housekeeper::default();
+        let mut now = Timestamp::UNIX_EPOCH;
+        assert!(housekeeper.may_begin(now));
+        let mut tries = 0;
+        let end = now + Duration::from_secs(30 * 24 * 3600);
+        while now < end {
+            if housekeeper.may_begin(now) {
+                tries += 1;
+                housekeeper.hear(Kind::Scale, Some(Outcome::Failed), now);
+                assert!(!housekeeper.may_begin(now));
+            }
+            now += Duration::from_secs(60);
+        }
+        // Eight on the first days, and then one a day.
+        assert!((30..45).contains(&tries), "{tries} tries in 30 days");
+        housekeeper.hear(Kind::Scale, Some(Outcome::Promoted), now);
+        assert!(housekeeper.may_begin(now));
+        housekeeper.hear(Kind::Retire, Some(Outcome::Failed), now);
+        assert_eq!(
+            housekeeper.due(Some(now)),
+            now.checked_add(AGAIN_AFTER).ok()
+        );
+        housekeeper.hear(Kind::Deploy, Some(Outcome::Failed), now);
+        assert!(housekeeper.may_begin(now));
+    }
+}

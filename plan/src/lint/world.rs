@@ -238,6 +238,9 @@ impl World {
             self.live.insert(one, slot);
             self.stopped.remove(&one);
             self.gated.remove(&one);
+            if self.gets_requests(one) {
+                report(2, format!("{release} gets requests as soon as it starts"));
+            }
         }
         let number = self.count_live();
         if number > MAX_LIVE && !is_there {

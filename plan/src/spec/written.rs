@@ -41,7 +41,8 @@ pub struct AppFile {
     /// How a new release takes over from the old one.
     #[schemars(extend("default" = "blue-green"))]
     pub strategy: Option<strategy::Strategy>,
-    /// How many containers a release has.
+    /// How many containers a release has. The one that serves gets more or has
+    /// fewer once the agent was restarted, without a call.
     #[schemars(extend("default" = 1), range(min = 1, max = 100))]
     pub replicas: Option<u16>,
     /// Where the app listens inside the container.
