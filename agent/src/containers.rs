@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cutover_plan::id::{AppName, DeployId, Digest, ImageReference, ReleaseNumber, Replica, Slot};
-use cutover_plan::spec::{Bytes, RunSpec};
+use cutover_plan::spec::{Bytes, Protocol, RunSpec};
 use cutover_plan::step::{HealthCheck, HookPoint};
 use cutover_wire::request::RegistryCredentials;
 use jiff::Timestamp;
@@ -233,6 +233,8 @@ pub struct Container {
     pub slot: Slot,
     /// Its image.
     pub image: ImageReference,
+    /// What it speaks to those who ask it.
+    pub protocol: Protocol,
     /// What it does now.
     pub state: ContainerState,
     /// How often the engine has started it anew.

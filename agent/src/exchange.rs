@@ -1,5 +1,5 @@
-//! One request over plain HTTP/1.1 on a connection of its own, and the head
-//! and first bytes of its answer.
+//! One request over plain HTTP on a connection of its own, and the head and
+//! first bytes of its answer.
 //!
 //! It follows no redirect, obeys no proxy of the environment, keeps nothing
 //! open, and is over when its time is.
@@ -8,12 +8,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cutover_plan::spec::render_duration;
+use cutover_plan::spec::{Protocol, render_duration};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderMap, HeaderName, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -49,28 +52,31 @@ pub(crate) enum NoAnswer {
     Closed,
     #[error("what it answered is not HTTP/1.1")]
     NotHttp,
+    #[error("it gave no answer of HTTP/2")]
+    NotHttp2,
 }
 
 /// Gets `path` from `address`, all in all within `limit`.
 pub(crate) async fn get(
     address: SocketAddr,
+    protocol: Protocol,
     host: &str,
     path: &str,
     header: Option<(&'static str, &str)>,
     limit: Duration,
 ) -> Result<Answer, NoAnswer> {
-    let request = request(host, path, header).ok_or(NoAnswer::Unaskable)?;
+    let request = request(protocol, host, path, header).ok_or(NoAnswer::Unaskable)?;
     let end = Instant::now() + limit;
     let silent = |_| NoAnswer::Silent(limit);
     let stream = connect(address, limit).await?;
-    let handshake = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(HEAD)
-        .handshake::<_, Empty<Bytes>>(TokioIo::new(stream));
-    let (mut sender, connection) = handshake.await.map_err(|_| NoAnswer::Closed)?;
+    let (answer, connection) = timeout_at(end, begin(protocol, stream, request))
+        .await
+        .map_err(silent)?
+        .map_err(|error| cause(protocol, &error))?;
     let exchange = async {
-        let answer = sender.send_request(request);
         let answer = timeout_at(end, answer).await.map_err(silent)?;
-        let (head, body) = answer.map_err(|error| cause(&error))?.into_parts();
+        let answer = answer.map_err(|error| cause(protocol, &error))?;
+        let (head, body) = answer.into_parts();
         // A body that does not come is no reason to forget the status.
         let body = match head.status.is_success() {
             true => Vec::new(),
@@ -92,6 +98,36 @@ pub(crate) async fn get(
     exchange.await
 }
 
+/// The answer that comes, and the connection that brings it.
+type Begun = (
+    BoxFuture<'static, hyper::Result<Response<Incoming>>>,
+    BoxFuture<'static, hyper::Result<()>>,
+);
+
+async fn begin(
+    protocol: Protocol,
+    stream: TcpStream,
+    request: Request<Empty<Bytes>>,
+) -> hyper::Result<Begun> {
+    let stream = TokioIo::new(stream);
+    Ok(match protocol {
+        Protocol::Http1 => {
+            let mut builder = http1::Builder::new();
+            let (mut sender, connection) = builder.max_buf_size(HEAD).handshake(stream).await?;
+            let answer = async move { sender.send_request(request).await };
+            (answer.boxed(), connection.boxed())
+        }
+        Protocol::H2c => {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            let limit = u32::try_from(HEAD).unwrap_or(u32::MAX);
+            builder.max_header_list_size(limit);
+            let (mut sender, connection) = builder.handshake(stream).await?;
+            let answer = async move { sender.send_request(request).await };
+            (answer.boxed(), connection.boxed())
+        }
+    })
+}
+
 /// Connects to `address` within `limit`.
 pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, NoAnswer> {
     let stream = timeout(limit, TcpStream::connect(address)).await;
@@ -103,6 +139,7 @@ pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpS
 }
 
 fn request(
+    protocol: Protocol,
     host: &str,
     path: &str,
     header: Option<(&'static str, &str)>,
@@ -110,21 +147,24 @@ fn request(
     if !path.starts_with('/') {
         return None;
     }
-    let mut request = Request::get(path)
-        .header(HOST, host)
-        .header(USER_AGENT, AGENT)
-        .header(CONNECTION, "close");
+    let request = match protocol {
+        Protocol::Http1 => Request::get(path)
+            .header(HOST, host)
+            .header(CONNECTION, "close"),
+        Protocol::H2c => Request::get(format!("http://{host}{path}")),
+    };
+    let mut request = request.header(USER_AGENT, AGENT);
     if let Some((name, value)) = header {
         request = request.header(HeaderName::from_static(name), value);
     }
     request.body(Empty::new()).ok()
 }
 
-fn cause(error: &hyper::Error) -> NoAnswer {
-    if error.is_parse() {
-        NoAnswer::NotHttp
-    } else {
-        NoAnswer::Closed
+fn cause(protocol: Protocol, error: &hyper::Error) -> NoAnswer {
+    match protocol {
+        Protocol::H2c => NoAnswer::NotHttp2,
+        Protocol::Http1 if error.is_parse() => NoAnswer::NotHttp,
+        Protocol::Http1 => NoAnswer::Closed,
     }
 }
 

@@ -38,6 +38,7 @@ pub fn of(run: &RunSpec) -> Result<String, EnvFileError> {
     // Every field by its name: one that is added to the spec is missed here by the compiler.
     let RunSpec {
         port,
+        protocol,
         env: _,
         env_file: _,
         volumes,
@@ -60,6 +61,7 @@ pub fn of(run: &RunSpec) -> Result<String, EnvFileError> {
     } = run;
     let mut hash = Fingerprint(Sha256::new());
     hash.text(&port.to_string());
+    hash.text(protocol.as_str());
     hash.list(environment(run)?, |hash, (name, value)| {
         hash.text(&name);
         hash.text(&value);
@@ -184,7 +186,7 @@ mod tests {
     use std::time::Duration;
 
     use cutover_plan::spec::{
-        Bytes, Environment, ExtraHost, Logging, MilliCpus, Tmpfs, Ulimit, Volume,
+        Bytes, Environment, ExtraHost, Logging, MilliCpus, Protocol, Tmpfs, Ulimit, Volume,
     };
 
     use super::*;
@@ -193,6 +195,7 @@ mod tests {
         let pair = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
         RunSpec {
             port: 80,
+            protocol: Protocol::Http1,
             env: Environment(env.iter().map(pair).collect()),
             env_file: None,
             volumes: Vec::new(),
@@ -220,8 +223,9 @@ mod tests {
 
     /// One change of each field; some of the texts are the same, so that one
     /// field that is taken for another is seen.
-    const CHANGES: [fn(&mut RunSpec); 28] = [
+    const CHANGES: [fn(&mut RunSpec); 29] = [
         |run| run.port = 81,
+        |run| run.protocol = Protocol::H2c,
         |run| run.env.0 = [("a".to_owned(), "b".to_owned())].into(),
         |run| run.env.0 = [("ab".to_owned(), String::new())].into(),
         |run| run.volumes = vec![volume("a", true)],

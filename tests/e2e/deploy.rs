@@ -26,6 +26,8 @@ mod faults;
 mod github;
 #[path = "deploy/hooks.rs"]
 mod hooks;
+#[path = "deploy/http2.rs"]
+mod http2;
 #[path = "deploy/local.rs"]
 mod local;
 #[path = "deploy/people.rs"]

@@ -44,6 +44,8 @@ pub struct Rig {
     pub folder: PathBuf,
     /// Where users come in.
     pub front: SocketAddr,
+    /// The same, for clients that begin with HTTP/2.
+    front_of_http2: SocketAddr,
     /// Where signed calls come in.
     pub calls: SocketAddr,
     /// Variables of an agent that is started next, beside those of every rig.
@@ -99,6 +101,7 @@ impl Rig {
             app: name.to_owned(),
             folder,
             front: free_port()?,
+            front_of_http2: free_port()?,
             calls: free_port()?,
             agent_environment: Vec::new(),
             proxy: None,
@@ -182,6 +185,7 @@ impl Rig {
         let folder = self.folder.display();
         let arguments = [
             format!("--listen={}", self.front),
+            format!("--listen=http+h2c={}", self.front_of_http2),
             format!("--control={folder}/proxy.sock"),
             format!("--state={folder}/proxy"),
         ];
@@ -425,6 +429,15 @@ impl Rig {
     /// None that a rig could have.
     pub fn load(&self) -> anyhow::Result<Load> {
         Load::new(self.front, &format!("{}.test", self.app))
+    }
+
+    /// The same, of clients that begin with HTTP/2.
+    ///
+    /// # Errors
+    ///
+    /// None that a rig could have.
+    pub fn load_of_http2(&self) -> anyhow::Result<Load> {
+        Load::new(self.front_of_http2, &format!("{}.test", self.app))
     }
 
     /// The requests that a container of the app served.

@@ -141,6 +141,7 @@ fn labels_of(order: &StartOrder) -> HashMap<String, String> {
         (labels::REPLICA, order.replica.to_string()),
         (labels::IMAGE, order.image.to_string()),
         (labels::PORT, order.run.port.to_string()),
+        (labels::PROTOCOL, order.run.protocol.as_str().to_owned()),
         (labels::HEALTH, health.to_owned()),
     ];
     let mut all: HashMap<String, String> = order.run.labels.clone().into_iter().collect();

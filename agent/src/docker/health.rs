@@ -9,7 +9,7 @@ mod command;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cutover_plan::spec::{DockerHealth, render_duration};
+use cutover_plan::spec::{DockerHealth, Protocol, render_duration};
 use cutover_plan::step::{HealthCheck, Question};
 
 use crate::containers::{
@@ -41,7 +41,10 @@ pub(super) async fn ask(
         }
     };
     let said = match &check.question {
-        Question::Get(path) => get(address, host, path, check.timeout).await?,
+        Question::Get(path) => {
+            let protocol = container.protocol;
+            get(address, protocol, host, path, check.timeout).await?
+        }
         Question::Connect {} => match exchange::connect(address, check.timeout).await {
             Ok(_) => HealthAnswer::Good,
             Err(reason) => HealthAnswer::Bad(reason.to_string()),
@@ -58,11 +61,12 @@ pub(super) async fn ask(
 
 async fn get(
     address: SocketAddr,
+    protocol: Protocol,
     host: &str,
     path: &str,
     limit: Duration,
 ) -> Result<HealthAnswer, ContainerError> {
-    match exchange::get(address, host, path, None, limit).await {
+    match exchange::get(address, protocol, host, path, None, limit).await {
         Ok(answer) => Ok(judge(&answer)),
         Err(NoAnswer::Unaskable) => {
             let reason = format!("GET {path:?} with the host {host:?} is no request");

@@ -17,6 +17,8 @@ pub const REPLICA: &str = "cutover.replica";
 pub const IMAGE: &str = "cutover.image";
 /// Where the app listens inside it.
 pub const PORT: &str = "cutover.port";
+/// What it speaks there, `http1` or `h2c`. Containers without it speak HTTP/1.1.
+pub const PROTOCOL: &str = "cutover.protocol";
 /// Whether its image's own HEALTHCHECK runs: `ignore` or `require`. Containers
 /// without it were made when it always ran.
 pub const HEALTH: &str = "cutover.health";

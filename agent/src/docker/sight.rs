@@ -9,6 +9,7 @@ use bollard::models::{
 };
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use cutover_plan::id::{AppName, ReleaseNumber, Replica, Slot};
+use cutover_plan::spec::Protocol;
 use jiff::Timestamp;
 
 use crate::containers::{Container, ContainerError, ContainerState, HealthAnswer};
@@ -127,9 +128,19 @@ pub(super) fn read(seen: &ContainerInspectResponse) -> Result<Container, String>
         replica: Replica(replica),
         slot,
         image,
+        protocol: protocol(seen)?,
         state: state(seen, port),
         restarts: u32::try_from(seen.restart_count.unwrap_or(0)).unwrap_or(0),
     })
+}
+
+fn protocol(seen: &ContainerInspectResponse) -> Result<Protocol, String> {
+    let Some(name) = label(seen, labels::PROTOCOL) else {
+        return Ok(Protocol::Http1);
+    };
+    let mut all = Protocol::ALL.into_iter();
+    all.find(|one| one.as_str() == name)
+        .ok_or_else(|| format!("the label {} cannot be read", labels::PROTOCOL))
 }
 
 fn state(seen: &ContainerInspectResponse, port: u16) -> ContainerState {
@@ -245,6 +256,7 @@ mod tests {
             (labels::SLOT, "red"),
             (labels::RELEASE, "7"),
             (labels::PORT, "http"),
+            (labels::PROTOCOL, "h3"),
             (labels::DEPLOY, ""),
             (labels::IMAGE, "shop:latest"),
         ] {

@@ -9,8 +9,8 @@ use cutover_plan::id::ReleaseNumber;
 use cutover_plan::spec::{self, AppSpec, Matching, Strategy, Subject};
 use cutover_plan::traffic::{Replicas, Traffic as Shares};
 use cutover_wire::table::{
-    Affinity, Client, Condition, Field, Maintenance, Match, Moves, Pool, Route, Rule, Split, Table,
-    Target,
+    Affinity, Client, Condition, Field, Maintenance, Match, Moves, Pool, Protocol, Route, Rule,
+    Split, Table, Target,
 };
 
 use super::lease::Lease;
@@ -178,9 +178,8 @@ pub(super) fn pool(
     replicas: &Replicas,
 ) -> Option<Pool> {
     let meant = |one: &&Container| one.release == release && replicas.contains(one.replica);
-    let mut targets: Vec<_> = containers
-        .iter()
-        .filter(meant)
+    let meant = || containers.iter().filter(meant);
+    let mut targets: Vec<_> = meant()
         .filter_map(|container| {
             let address = container.address()?;
             Some(Target {
@@ -190,7 +189,14 @@ pub(super) fn pool(
         })
         .collect();
     targets.sort();
-    (!targets.is_empty()).then(|| Pool::of(targets))
+    let protocol = match meant().next()?.protocol {
+        spec::Protocol::Http1 => Protocol::Http1,
+        spec::Protocol::H2c => Protocol::H2c,
+    };
+    (!targets.is_empty()).then(|| Pool {
+        protocol,
+        ..Pool::of(targets)
+    })
 }
 
 /// Puts the app's part in place, whatever the rest of the table is. `change`

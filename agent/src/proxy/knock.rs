@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use cutover_plan::spec::Protocol;
 use cutover_wire::proxy::{POOL_HEADER, PROBE_HEADER};
 use cutover_wire::table::ANY_HOST;
 
@@ -22,7 +23,16 @@ pub(super) async fn knock(door: SocketAddr, host: &str, path: &str) -> Result<Kn
     } else {
         host
     };
-    match exchange::get(door, host, path, Some((PROBE_HEADER, "1")), LIMIT).await {
+    match exchange::get(
+        door,
+        Protocol::Http1,
+        host,
+        path,
+        Some((PROBE_HEADER, "1")),
+        LIMIT,
+    )
+    .await
+    {
         Ok(answer) => {
             let pool = answer
                 .headers

@@ -6,7 +6,7 @@ use std::time::Duration;
 use cutover_agent::containers::{Container, Containers as _, StartOrder};
 use cutover_agent::docker::Docker;
 use cutover_plan::id::{DeployId, ImageReference, ReleaseNumber, Replica, Slot};
-use cutover_plan::spec::{Bytes, DockerHealth, Environment, Logging, RunSpec};
+use cutover_plan::spec::{Bytes, DockerHealth, Environment, Logging, Protocol, RunSpec};
 use cutover_plan::step::{HealthCheck, Question};
 use cutover_tests::host::host;
 use cutover_tests::image;
@@ -48,6 +48,7 @@ pub(crate) fn order(app: &str, image: ImageReference) -> StartOrder {
         image,
         run: RunSpec {
             port: 8080,
+            protocol: Protocol::Http1,
             env: Environment::default(),
             env_file: None,
             volumes: Vec::new(),

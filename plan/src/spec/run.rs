@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::DockerHealth;
 use super::quantity::{Bytes, MilliCpus};
+use super::{DockerHealth, Protocol};
 
 /// What a container of the app is given; the same for every replica.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSpec {
     /// `port`: where the app listens inside the container.
     pub port: u16,
+    /// `protocol`: what it speaks there; default `http1`.
+    pub protocol: Protocol,
     /// `[env]`: variables set in the container.
     pub env: Environment,
     /// `env_file`: an absolute path of `NAME=value` lines, read at each start; `[env]` wins.

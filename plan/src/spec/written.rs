@@ -23,6 +23,19 @@ use serde_json::Value;
 
 use scalar::{Size, Time};
 
+/// What an app speaks at its port.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 without TLS that is not asked for first, as servers of gRPC have it.
+    /// Clients may speak either version. The status of a gRPC call stands behind
+    /// its answer, so the watch counts it as good; a `GET` of `[health]` is asked
+    /// in HTTP/2, and `tcp` or `command` suit a server that knows no `GET`.
+    H2c,
+}
+
 /// An app of Cutover: what runs, where it answers, how a new release takes over.
 /// The file is `/etc/cutover/apps/NAME.toml`, where `NAME` is the app's name.
 #[derive(JsonSchema)]
@@ -48,6 +61,9 @@ pub struct AppFile {
     /// Where the app listens inside the container.
     #[schemars(extend("examples" = [8080]), range(min = 1, max = 65535))]
     pub port: u16,
+    /// What it speaks there.
+    #[schemars(extend("default" = "http1"))]
+    pub protocol: Option<Protocol>,
     /// Variables set in the container. They win over `env_file`.
     #[schemars(extend("examples" = [{ "LOG_LEVEL": "info" }]))]
     pub env: Option<BTreeMap<String, String>>,

@@ -125,6 +125,110 @@ fn a_switch_under_load_loses_no_stream_and_keeps_the_connection() {
     );
 }
 
+/// A target that answers as a service of gRPC does: what comes goes back message by
+/// message, and behind it stands how the call ended.
+fn service(name: &'static str) -> H2Target {
+    H2Target::serving(move |request, mut respond| async move {
+        let mut asked = request.into_body();
+        let head = Response::builder()
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let mut rest = respond.send_response(head, false).unwrap();
+        while let Some(Ok(data)) = asked.data().await {
+            asked.flow_control().release_capacity(data.len()).unwrap();
+            if !send(&mut rest, data).await {
+                return;
+            }
+        }
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        trailers.insert("served-by", HeaderValue::from_static(name));
+        let _ = rest.send_trailers(trailers);
+    })
+}
+
+/// A call as gRPC makes it.
+fn call(path: &str) -> Request<()> {
+    let mut call = asking("POST", path);
+    let fields = call.headers_mut();
+    fields.insert("te", HeaderValue::from_static("trailers"));
+    fields.insert("content-type", HeaderValue::from_static("application/grpc"));
+    call
+}
+
+/// A message as gRPC frames it.
+fn framed(text: &str) -> Bytes {
+    let length = u32::try_from(text.len()).unwrap().to_be_bytes();
+    [&[0][..], &length, text.as_bytes()].concat().into()
+}
+
+#[test]
+fn calls_of_grpc_are_whole_over_switches() {
+    let (v1, v2) = (service("v1"), service("v2"));
+    let (a1, a2) = ([v1.address], [v2.address]);
+    let proxy = Proxy::at(DOOR, &[]);
+    let apps = |serving| to_h2c(shop(serving, &[("v1", &a1), ("v2", &a2)]));
+    proxy.apply(apps("v1"));
+    let done = AtomicBool::new(false);
+    let served = thread::scope(|scope| {
+        let (proxy, done) = (&proxy, &done);
+        scope.spawn(move || {
+            for round in 0..20 {
+                thread::sleep(Duration::from_millis(20));
+                proxy.apply(apps(if round % 2 == 0 { "v2" } else { "v1" }));
+            }
+            done.store(true, SeqCst);
+        });
+        run(async {
+            let mut client = H2Client::connect(proxy).await;
+            let mut served = [0, 0];
+            let mut count = |answer: HeaderMap| {
+                assert_eq!(answer["grpc-status"], "0");
+                served[usize::from(answer["served-by"] == "v2")] += 1;
+            };
+            // A talk that is open over switches stays where it began, to its last word.
+            while !done.load(SeqCst) {
+                let (answer, mut up) = client.begin(call("/shop.Orders/Follow")).await;
+                let mut down = answer.await.unwrap().into_body();
+                for number in 0..10 {
+                    let said = framed(&format!("word {number}"));
+                    up.send_data(said.clone(), false).unwrap();
+                    let mut heard = Vec::new();
+                    while heard.len() < said.len() {
+                        let data = down.data().await.unwrap().unwrap();
+                        down.flow_control().release_capacity(data.len()).unwrap();
+                        heard.extend_from_slice(&data);
+                    }
+                    assert_eq!(heard, said);
+                    // Short calls meanwhile.
+                    let (answer, mut body) = client.begin(call("/shop.Orders/Get")).await;
+                    body.send_data(said.clone(), true).unwrap();
+                    let answer = read(answer).await.unwrap();
+                    assert_eq!((answer.status, &answer.body[..]), (200, &said[..]));
+                    count(answer.trailers.unwrap());
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                up.send_data(Bytes::new(), true).unwrap();
+                assert!(read_body(&mut down).await.unwrap().is_empty());
+                count(down.trailers().await.unwrap().unwrap());
+            }
+            assert!(!client.ended.is_finished(), "the connection stays");
+            served
+        })
+    });
+    assert!(served[0] > 10 && served[1] > 10, "{served:?}");
+    let (first, second) = (proxy.statistics("v1"), proxy.statistics("v2"));
+    let lost = [
+        first.failed,
+        second.failed,
+        first.abandoned,
+        second.abandoned,
+    ];
+    assert_eq!(lost, [0; 4]);
+    assert_eq!(first.succeeded + second.succeeded, served[0] + served[1]);
+}
+
 #[test]
 fn trailers_pass_from_end_to_end() {
     let told = Arc::new(Mutex::new(Vec::new()));

@@ -40,6 +40,7 @@ impl Sim {
             replica: one.order.replica,
             slot: one.order.slot,
             image: one.order.image.clone(),
+            protocol: one.order.run.protocol,
             state,
             restarts: one.restarts(now),
         }

@@ -7,7 +7,8 @@ use super::bounds::{CPUS, LOG_FILES, LOG_SIZE, MEMORY, PIDS, STOP_GRACE, TMPFS, 
 use super::{container, forms};
 use crate::spec::reader::{Fault, Table, Value};
 use crate::spec::{
-    Bytes, DockerHealth, Environment, ExtraHost, Logging, MilliCpus, RunSpec, Tmpfs, Ulimit, Volume,
+    Bytes, DockerHealth, Environment, ExtraHost, Logging, MilliCpus, Protocol, RunSpec, Tmpfs,
+    Ulimit, Volume,
 };
 
 /// As many volumes as anyone could tell apart; of the other lists, too.
@@ -38,6 +39,9 @@ const ULIMITS: [&str; 15] = [
 /// none where it was refused already.
 pub(super) fn read(root: &mut Table<'_>, docker_health: Option<DockerHealth>) -> Option<RunSpec> {
     let port = root.required("port", "8080", |v| v.integer(1..=u16::MAX));
+    let protocol = root.or_default("protocol", Protocol::default(), |v| {
+        v.choice(&Protocol::ALL.map(|protocol| (protocol.as_str(), protocol)))
+    });
     let env = root.optional("env", |v| v.concealed().table(environment));
     let env_file = root.optional("env_file", |v| v.parse(forms::absolute_path));
     let volumes = root.or_default("volumes", Vec::new(), volumes);
@@ -58,6 +62,7 @@ pub(super) fn read(root: &mut Table<'_>, docker_health: Option<DockerHealth>) ->
     let limits = limits?;
     Some(RunSpec {
         port: port?,
+        protocol: protocol?,
         env: env?.unwrap_or_default(),
         env_file: env_file?,
         volumes: volumes?,

@@ -105,7 +105,21 @@ fn replica_that_is_stopped_while_its_share_is_not_taken() {
         let shift = plan.steps.iter().position(|p| p.step.name() == "shift");
         plan.steps.insert(shift.unwrap(), retire);
     };
-    assert_snapshot!(check(&host, &image(3), spoil), @"invariant 2, step 7: v2 is stopped while requests go to it");
+    assert_snapshot!(check(&host, &image(3), spoil), @"invariant 2, step 7: v2 is stopped while requests go to it
+invariant 2, way back 1 from step 7: v2 gets requests as soon as it starts
+invariant 2, way back 3 from step 8: v2 gets requests as soon as it starts
+invariant 2, way back 3 from step 9: v2 gets requests as soon as it starts
+invariant 2, way back 4 from step 10: v2 gets requests as soon as it starts
+invariant 2, way back 4 from step 11: v2 gets requests as soon as it starts
+invariant 2, way back 6 from step 12: v2 gets requests as soon as it starts
+invariant 2, way back 6 from step 13: v2 gets requests as soon as it starts
+invariant 2, way back 1 from step 7: v2 gets requests as soon as it starts
+invariant 2, way back 3 from step 8: v2 gets requests as soon as it starts
+invariant 2, way back 3 from step 9: v2 gets requests as soon as it starts
+invariant 2, way back 4 from step 10: v2 gets requests as soon as it starts
+invariant 2, way back 4 from step 11: v2 gets requests as soon as it starts
+invariant 2, way back 6 from step 12: v2 gets requests as soon as it starts
+invariant 2, way back 6 from step 13: v2 gets requests as soon as it starts");
 }
 
 #[test]
@@ -139,6 +153,9 @@ fn old_release_that_is_stopped_before_its_requests_are_held() {
     assert_snapshot!(second(Strategy::InPlace, spoil), @r"
 invariant 2, step 3: v1 is drained while requests go to it
 invariant 2, step 4: v1 is stopped while requests go to it
+invariant 2, way back 1 from step 4: v1 gets requests as soon as it starts
+invariant 2, way back 2 from step 5: v1 gets requests as soon as it starts
+invariant 2, way back 2 from step 6: v1 gets requests as soon as it starts
 invariant 3, step 4: v1 is stopped, the last good release
 invariant 3, the way back from step 7: requests are held, and nothing lets them go
 invariant 3, the way back from step 7: the good release before does not serve again
