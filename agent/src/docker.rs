@@ -27,6 +27,7 @@ mod network;
 mod processor;
 mod progress;
 mod prune;
+mod registry;
 mod removal;
 mod room;
 mod sight;
@@ -85,9 +86,10 @@ impl Containers for Docker {
     async fn preflight(
         &self,
         image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
         memory: Option<Bytes>,
     ) -> Result<String, ContainerError> {
-        room::look(&self.connection, image, memory).await
+        room::look(&self.connection, &self.keyring, image, credentials, memory).await
     }
 
     async fn room(&self) -> Result<Room, ContainerError> {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+#[path = "docker/asked.rs"]
+mod asked;
 #[path = "docker/given.rs"]
 mod given;
 #[path = "docker/images.rs"]
