@@ -10,7 +10,7 @@
 //! or upgraded in between is a matter of that call alone. Requests name no
 //! version of the engine's interface; the engine answers in its newest, and
 //! everything read from an answer may be missing. Tried with Engine
-//! 20.10 and 28.5, the latter with both of its image stores.
+//! 20.10 and 28.5, the latter with both of its image stores, and with Podman 4.3.
 
 mod connection;
 mod create;

@@ -13,6 +13,8 @@ mod images;
 mod life;
 #[path = "docker/orders.rs"]
 mod orders;
+#[path = "docker/podman.rs"]
+mod podman;
 #[path = "docker/private_registry.rs"]
 mod private_registry;
 #[path = "docker/stub.rs"]
