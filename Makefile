@@ -22,6 +22,7 @@ demo: programs
 # Most tests wait for most of their time, so more run at once than there are cores.
 test: export RUST_TEST_THREADS ?= 4
 test: build conformance
+	tests/host/install podman
 	tests/host/run cargo test --workspace --offline --locked $(TESTS)
 
 lint: toolchain

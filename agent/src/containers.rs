@@ -16,11 +16,13 @@ use jiff::Timestamp;
 
 /// What starts, stops and shows containers.
 pub trait Containers: Send + Sync + 'static {
-    /// Checks that the engine answers and the host has room for one more
-    /// container of the app; the answer is a sentence about what was found.
+    /// Checks that the engine answers, the host has room for one more container
+    /// of the app, and the image can be had and runs here, as far as that can be
+    /// known; the answer is a sentence about what was found.
     fn preflight(
         &self,
         image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
         memory: Option<Bytes>,
     ) -> impl Future<Output = Result<String, ContainerError>> + Send;
 

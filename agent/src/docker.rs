@@ -10,7 +10,7 @@
 //! or upgraded in between is a matter of that call alone. Requests name no
 //! version of the engine's interface; the engine answers in its newest, and
 //! everything read from an answer may be missing. Tried with Engine
-//! 20.10 and 28.5, the latter with both of its image stores.
+//! 20.10 and 28.5, the latter with both of its image stores, and with Podman 4.3.
 
 mod connection;
 mod create;
@@ -27,6 +27,7 @@ mod network;
 mod processor;
 mod progress;
 mod prune;
+mod registry;
 mod removal;
 mod room;
 mod sight;
@@ -85,9 +86,10 @@ impl Containers for Docker {
     async fn preflight(
         &self,
         image: &ImageReference,
+        credentials: Option<&RegistryCredentials>,
         memory: Option<Bytes>,
     ) -> Result<String, ContainerError> {
-        room::look(&self.connection, image, memory).await
+        room::look(&self.connection, &self.keyring, image, credentials, memory).await
     }
 
     async fn room(&self) -> Result<Room, ContainerError> {

@@ -3,6 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of tests are tests")]
 
+#[path = "docker/asked.rs"]
+mod asked;
 #[path = "docker/given.rs"]
 mod given;
 #[path = "docker/images.rs"]
@@ -11,6 +13,8 @@ mod images;
 mod life;
 #[path = "docker/orders.rs"]
 mod orders;
+#[path = "docker/podman.rs"]
+mod podman;
 #[path = "docker/private_registry.rs"]
 mod private_registry;
 #[path = "docker/stub.rs"]

@@ -4,7 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use bollard::BollardRequest;
+use futures_util::StreamExt as _;
+use http::Uri;
+use http::uri::PathAndQuery;
 use log::LevelFilter;
+use serde::de::DeserializeOwned;
 
 use super::failure::Fault;
 
@@ -83,6 +87,30 @@ impl Connection {
         }
     }
 
+    /// Asks for `path` and reads the answer without the client's own types, which
+    /// take no word that Docker Engine does not say. Its one way to bytes is an
+    /// export, so that is sent, to another path.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        what: impl Into<String>,
+        path: &str,
+    ) -> Result<T, Fault> {
+        let what = what.into();
+        let goal = PathAndQuery::try_from(path);
+        let goal = goal.map_err(|error| Fault::unreadable(what.clone(), &error))?;
+        let bytes = self.call(what.clone(), QUESTION, async |client| {
+            let client = client.with_request_modifier(move |request| turned(request, &goal));
+            let mut answer = std::pin::pin!(client.export_container(""));
+            let mut bytes = Vec::new();
+            while let Some(piece) = answer.next().await {
+                bytes.extend_from_slice(&piece?);
+            }
+            Ok(bytes)
+        });
+        let bytes = bytes.await?;
+        serde_json::from_slice(&bytes).map_err(|error| Fault::unreadable(what, &error))
+    }
+
     /// A client that gives up on the head of an answer after `limit`.
     pub(super) fn client(&self, what: &str, limit: Duration) -> Result<bollard::Docker, Fault> {
         let seconds = limit.as_secs().saturating_add(1);
@@ -99,6 +127,16 @@ impl Connection {
         let client = client.map_err(|error| Fault::new(what.to_owned(), &error))?;
         Ok(client.with_request_modifier(spell_credentials))
     }
+}
+
+/// The request, to another path of the same engine.
+fn turned(mut request: BollardRequest, goal: &PathAndQuery) -> BollardRequest {
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(goal.clone());
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 /// Spells the credentials' header in the alphabet that the engine reads.

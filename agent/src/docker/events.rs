@@ -20,39 +20,44 @@ use super::labels;
 /// How long the engine may take to look into its memory: it only explains.
 const MEMORY: Duration = Duration::from_secs(5);
 
-/// What the news of memory may take beyond those of the end.
+/// What the news of memory may take beyond those of the end; and what Podman needs
+/// to read its own past, which it leaves when the end of the question has come.
 const LATER: Duration = Duration::from_millis(300);
+
+/// How a container's end is told.
+const DIE: &str = "die";
+
+/// How Podman wants to be asked for it.
+const DIED: &str = "died";
 
 /// Before an engine that tells nothing is asked again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How the container ended before it was started anew, if the engine knows. Of one
-/// that was killed it is asked once more, because it tells of memory later.
+/// How the container ended before it was started anew, if the engine knows. Where it
+/// tells nothing, or of one that was killed nothing of memory, it gets a moment more.
 pub(super) async fn last_end(
     engine: &Connection,
     container: &Container,
 ) -> Result<Option<LastEnd>, ContainerError> {
-    match told_end(engine, container).await? {
-        Some(end) if end.code == KILLED && !end.out_of_memory => {
-            tokio::time::sleep(LATER).await;
-            told_end(engine, container).await
-        }
-        end => Ok(end),
+    match told_end(engine, container, Duration::ZERO).await? {
+        Some(end) if end.code != KILLED || end.out_of_memory => Ok(Some(end)),
+        _ => told_end(engine, container, LATER).await,
     }
 }
 
 async fn told_end(
     engine: &Connection,
     container: &Container,
+    longer: Duration,
 ) -> Result<Option<LastEnd>, ContainerError> {
-    let now = Timestamp::now();
-    let now = format!("{}.{:09}", now.as_second(), now.subsec_nanosecond());
+    let end = Timestamp::now() + longer;
+    let end = format!("{}.{:09}", end.as_second(), end.subsec_nanosecond());
     let options = EventsOptions {
         since: Some("0".to_owned()),
-        until: Some(now),
+        until: Some(end),
         filters: Some(about(
             ("container", &container.id),
-            &["start", "oom", "die"],
+            &["start", "oom", DIE, DIED],
         )),
     };
     let what = format!("asking how the container {} ended", container.name);
@@ -71,7 +76,7 @@ async fn told_end(
 /// look: it starts, ends, or its health changes.
 pub(super) async fn stirred(engine: &Connection, app: &AppName) {
     let label = format!("{}={app}", labels::APP);
-    let worth = ["start", "oom", "die", "destroy", "health_status"];
+    let worth = ["start", "oom", DIE, DIED, "destroy", "health_status"];
     loop {
         let options = EventsOptions {
             filters: Some(about(("label", &label), &worth)),
@@ -120,7 +125,7 @@ impl Story {
                     end.out_of_memory = true;
                 }
             }
-            Some("die") => {
+            Some(DIE) => {
                 let attributes = told.actor.as_ref().and_then(|one| one.attributes.as_ref());
                 let code = attributes.and_then(|all| all.get("exitCode")?.parse().ok());
                 self.ended = true;

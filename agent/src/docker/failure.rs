@@ -51,6 +51,15 @@ impl Fault {
         }
     }
 
+    pub(super) fn unreadable(what: String, error: &dyn std::error::Error) -> Self {
+        let message = format!("its answer cannot be read: {error}");
+        Self {
+            what,
+            status: None,
+            message,
+        }
+    }
+
     pub(super) fn no_socket(what: String, path: &str) -> Self {
         let message = format!("there is no socket {path}");
         Self {

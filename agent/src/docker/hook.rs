@@ -3,16 +3,13 @@
 //! The name and the deploy's label are the identity: what stands under them,
 //! running or ended, is the hook, and is not started again.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum as Status, RestartPolicy,
     RestartPolicyNameEnum,
 };
-use bollard::query_parameters::{
-    CreateContainerOptions, ListContainersOptions, StartContainerOptions,
-};
+use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 use cutover_plan::id::{AppName, Replica, Slot};
 use cutover_plan::spec::DockerHealth;
 use tokio::time::sleep;
@@ -94,20 +91,10 @@ pub(super) async fn remove_all(
     app: &AppName,
     grace: Duration,
 ) -> Result<(), ContainerError> {
-    let filters = vec![format!("{}={app}", labels::APP), labels::HOOK.to_owned()];
-    let options = ListContainersOptions {
-        all: true,
-        filters: Some(HashMap::from([("label".to_owned(), filters)])),
-        ..ListContainersOptions::default()
-    };
-    let what = format!("listing the hooks of {app}");
-    let found = engine
-        .call(what, QUESTION, async |client| {
-            client.list_containers(Some(options)).await
-        })
-        .await?;
-    for id in found.into_iter().filter_map(|summary| summary.id) {
-        removal::remove(engine, &id, &id, grace).await?;
+    for one in sight::all(engine).await? {
+        if one.is_of(app) && one.is_hook() {
+            removal::remove(engine, &one.id, &one.id, grace).await?;
+        }
     }
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! What the host itself knows to say to registries: a `config.json` as
 //! `docker login` writes it, and the programs that it names.
 //!
-//! It is read anew for each pull, so a new password counts from the next one
-//! on. Nothing of it is kept, logged or shown: an error names the file and the
+//! It is read anew each time a registry is asked, so a new password counts from
+//! the next time on. Nothing of it is kept, logged or shown: an error names the file and the
 //! place in it, never what stands there.
 
 mod file;

@@ -2,6 +2,7 @@
 //! that is not, with a warning at most, and its container then ends with an
 //! error that names no cause.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use bollard::models::SystemInfo;
@@ -16,30 +17,33 @@ const EMULATORS: &str = "/proc/sys/fs/binfmt_misc";
 /// What every Linux program begins with, as the kernel lists it.
 const PROGRAM: &str = "magic 7f454c46";
 
-/// Refuses an image that cannot run here. What is not known is not refused.
+/// Refuses an image that is made for `images` and cannot run here as any of them.
+/// What is not known is not refused.
 pub(super) fn check(
     name: &str,
-    image: Option<&str>,
+    images: &[&str],
     system: &SystemInfo,
     is_local: bool,
 ) -> Result<(), ContainerError> {
     let emulates = || !is_local || emulates(Path::new(EMULATORS));
-    compare(name, image, system.architecture.as_deref(), emulates)
+    compare(name, images, system.architecture.as_deref(), emulates)
 }
 
 fn compare(
     name: &str,
-    image: Option<&str>,
+    images: &[&str],
     host: Option<&str>,
     emulates: impl FnOnce() -> bool,
 ) -> Result<(), ContainerError> {
-    let (Some(image), Some(host)) = (image.and_then(familiar), host.and_then(familiar)) else {
+    let known: Option<BTreeSet<_>> = images.iter().map(|image| familiar(image)).collect();
+    let (Some(known), Some(host)) = (known, host.and_then(familiar)) else {
         return Ok(());
     };
-    if runs(host, image) || emulates() {
+    if known.is_empty() || known.iter().any(|image| runs(host, image)) || emulates() {
         return Ok(());
     }
-    let reason = format!("{name} is made for {image}, and the host's processor is {host}");
+    let known = Vec::from_iter(known).join(" or ");
+    let reason = format!("{name} is made for {known}, and the host's processor is {host}");
     let hint = format!("build the image for linux/{host}, too, or as the only one");
     Err(error(ContainerErrorKind::Request, reason).with_hint(hint))
 }
@@ -84,8 +88,8 @@ fn emulates(emulators: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn refused(image: Option<&str>, host: Option<&str>) -> Option<ContainerError> {
-        compare("shop", image, host, || false).err()
+    fn refused(images: &[&str], host: Option<&str>) -> Option<ContainerError> {
+        compare("shop", images, host, || false).err()
     }
 
     #[test]
@@ -101,16 +105,21 @@ mod tests {
             ("mos6502", "x86_64"),
             ("loong64", "loongarch64"),
         ] {
-            assert_eq!(refused(Some(image), Some(host)), None, "{image} on {host}");
+            assert_eq!(refused(&[image], Some(host)), None, "{image} on {host}");
         }
-        assert_eq!(refused(None, Some("x86_64")), None);
-        assert_eq!(refused(Some("amd64"), None), None);
-        let error = refused(Some("s390x"), Some("x86_64")).unwrap();
+        assert_eq!(refused(&[], Some("x86_64")), None);
+        assert_eq!(refused(&["amd64"], None), None);
+        assert_eq!(refused(&["s390x", "amd64"], Some("x86_64")), None);
+        assert_eq!(refused(&["s390x", "mos6502"], Some("x86_64")), None);
+        let error = refused(&["s390x", "arm", "arm"], Some("x86_64")).unwrap();
+        let reason = "shop is made for arm or s390x, and the host's processor is amd64";
+        assert_eq!(error.reason, reason);
+        let error = refused(&["s390x"], Some("x86_64")).unwrap();
         let reason = "shop is made for s390x, and the host's processor is amd64";
         assert_eq!(error.reason, reason);
         assert_eq!(error.kind, ContainerErrorKind::Request);
         assert!(error.hint.is_some_and(|hint| hint.contains("linux/amd64")));
-        let emulated = compare("shop", Some("s390x"), Some("x86_64"), || true);
+        let emulated = compare("shop", &["s390x"], Some("x86_64"), || true);
         assert_eq!(emulated, Ok(()));
     }
 

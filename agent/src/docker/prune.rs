@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use bollard::models::ImageSummary;
-use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, RemoveImageOptions};
+use bollard::query_parameters::{ListImagesOptions, RemoveImageOptions};
 use cutover_plan::id::Digest;
 use cutover_plan::spec::Bytes;
 
@@ -16,6 +16,7 @@ use crate::containers::ContainerError;
 
 use super::connection::{Connection, QUESTION};
 use super::image::same_repository;
+use super::sight;
 
 /// Prunes, and says in a sentence what was removed and what could not be.
 pub(super) async fn prune(
@@ -58,19 +59,8 @@ pub(super) async fn prune(
 
 /// The images that containers use, whoever made them.
 async fn used(engine: &Connection) -> Result<HashSet<String>, ContainerError> {
-    let options = ListContainersOptions {
-        all: true,
-        ..ListContainersOptions::default()
-    };
-    let containers = engine
-        .call("listing all containers", QUESTION, async |client| {
-            client.list_containers(Some(options)).await
-        })
-        .await?;
-    Ok(containers
-        .into_iter()
-        .filter_map(|container| container.image_id)
-        .collect())
+    let containers = sight::all(engine).await?.into_iter();
+    Ok(containers.map(|container| container.image).collect())
 }
 
 /// The references of the image by which nobody needs it: all of them in the

@@ -1,4 +1,5 @@
-//! Whether the engine answers and the host has room for one more container.
+//! Whether the engine answers, the host has room for one more container, and the
+//! image can be had.
 //!
 //! A refusal here costs nobody a request: it comes before anything is changed.
 
@@ -7,13 +8,15 @@ use std::path::Path;
 use bollard::models::SystemInfo;
 use cutover_plan::id::ImageReference;
 use cutover_plan::spec::Bytes;
+use cutover_wire::request::RegistryCredentials;
 use rustix::fs::StatVfs;
 
 use crate::containers::{ContainerError, ContainerErrorKind, Room};
 
 use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, WithHint as _, error};
-use super::image;
+use super::keyring::Keyring;
+use super::{image, registry};
 
 /// Below this much free disk nothing is pulled: images of apps are some hundred
 /// megabytes, and while a layer is unpacked it is there twice. It is no share
@@ -32,7 +35,9 @@ const MEMORY: u64 = 64 << 20;
 /// Looks, and tells in a sentence what was found.
 pub(super) async fn look(
     engine: &Connection,
+    keyring: &Keyring,
     image: &ImageReference,
+    credentials: Option<&RegistryCredentials>,
     memory: Option<Bytes>,
 ) -> Result<String, ContainerError> {
     let system = about(engine).await?;
@@ -45,10 +50,12 @@ pub(super) async fn look(
     } else {
         found.push("disk and memory not looked at, as the engine is not on a socket".to_owned());
     }
-    found.push(match image::is_present(engine, image).await? {
-        true => "the image is on the host".to_owned(),
-        false => "the image is to be pulled".to_owned(),
-    });
+    if image::size(engine, &system, image).await?.is_some() {
+        found.push("the image is on the host".to_owned());
+    } else {
+        found.push("the image is to be pulled".to_owned());
+        found.push(registry::ask(engine, &system, keyring, image, credentials).await?);
+    }
     Ok(found.join(", "))
 }
 

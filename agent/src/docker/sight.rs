@@ -1,5 +1,5 @@
 //! A container as the engine shows it, read with distrust: labels can be
-//! edited by hand, and old engines leave fields out.
+//! edited by hand, old engines leave fields out, and Podman has states of its own.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -7,41 +7,61 @@ use std::net::{IpAddr, SocketAddr};
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum as Status, HealthStatusEnum as Health,
 };
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use cutover_plan::id::{AppName, ReleaseNumber, Replica, Slot};
 use cutover_plan::spec::Protocol;
 use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::containers::{Container, ContainerError, ContainerState, HealthAnswer};
 
-use super::connection::{Connection, QUESTION};
+use super::connection::Connection;
 use super::failure::{Fault, printable};
 use super::{labels, network};
 
 /// The longest text of the engine about a container.
 const LONGEST: usize = 300;
 
+/// A container in the engine's list, which says of its state nothing that is read.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Listed {
+    pub(super) id: String,
+    #[serde(default, rename = "ImageID")]
+    pub(super) image: String,
+    labels: Option<HashMap<String, String>>,
+}
+
+impl Listed {
+    pub(super) fn is_of(&self, app: &AppName) -> bool {
+        self.label(labels::APP) == Some(app.as_str())
+    }
+
+    pub(super) fn is_hook(&self) -> bool {
+        self.label(labels::HOOK).is_some()
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        self.labels.as_ref()?.get(name).map(String::as_str)
+    }
+}
+
+/// Every container on the host, whoever made it.
+pub(super) async fn all(engine: &Connection) -> Result<Vec<Listed>, Fault> {
+    engine
+        .read("listing the containers", "/containers/json?all=true")
+        .await
+}
+
 /// Every container of the app, by name.
 pub(super) async fn list(
     engine: &Connection,
     app: &AppName,
 ) -> Result<Vec<Container>, ContainerError> {
-    let filter = format!("{}={app}", labels::APP);
-    let options = ListContainersOptions {
-        all: true,
-        filters: Some(HashMap::from([("label".to_owned(), vec![filter])])),
-        ..ListContainersOptions::default()
-    };
-    let what = format!("listing the containers of {app}");
-    let summaries = engine
-        .call(what, QUESTION, async |client| {
-            client.list_containers(Some(options)).await
-        })
-        .await?;
-    let mut found = Vec::with_capacity(summaries.len());
-    for id in summaries.into_iter().filter_map(|summary| summary.id) {
+    let mut found = Vec::new();
+    for Listed { id, .. } in all(engine).await?.iter().filter(|one| one.is_of(app)) {
         // One that is gone since the list was made is not there.
-        let Some(seen) = inspect(engine, &id).await? else {
+        let Some(seen) = inspect(engine, id).await? else {
             continue;
         };
         if label(&seen, labels::HOOK).is_some() {
@@ -62,18 +82,29 @@ pub(super) async fn inspect(
     container: &str,
 ) -> Result<Option<ContainerInspectResponse>, Fault> {
     let what = format!("looking at the container {container}");
-    let seen = engine
-        .call(what, QUESTION, async |client| {
-            client
-                .inspect_container(container, None::<InspectContainerOptions>)
-                .await
-        })
-        .await;
-    match seen {
-        Ok(seen) => Ok(Some(seen)),
+    let path = format!("/containers/{container}/json");
+    match engine.read(what.clone(), &path).await {
+        Ok(seen) => match in_dockers_words(seen) {
+            Ok(seen) => Ok(Some(seen)),
+            Err(error) => Err(Fault::unreadable(what, &error)),
+        },
         Err(fault) if fault.is_missing() => Ok(None),
         Err(fault) => Err(fault),
     }
+}
+
+/// Podman's own words for a container that has ended and is not put away yet, and
+/// for one that was made and does not run yet. Any other word is none.
+fn in_dockers_words(mut seen: Value) -> serde_json::Result<ContainerInspectResponse> {
+    if let Some(status) = seen.pointer_mut("/State/Status") {
+        match status.as_str() {
+            Some("stopped") => *status = "exited".into(),
+            Some("configured" | "initialized") => *status = "created".into(),
+            _ if Status::deserialize(&*status).is_err() => *status = Value::Null,
+            _ => {}
+        }
+    }
+    serde_json::from_value(seen)
 }
 
 /// One of its labels.
@@ -233,7 +264,7 @@ mod tests {
             "NetworkSettings": { "Networks": { "cutover": { "IPAddress": "172.18.0.2" } } },
         });
         change(&mut json);
-        read(&serde_json::from_value(json).unwrap())
+        read(&in_dockers_words(json).unwrap())
     }
 
     #[test]
@@ -294,10 +325,12 @@ mod tests {
             state_of("created", never),
             exited(127, false, Some("no such file"))
         );
-        assert_eq!(
-            state_of("created", serde_json::json!({})),
-            ContainerState::Starting
-        );
+        let nothing = || serde_json::json!({});
+        for status in ["created", "configured", "initialized", "", "word"] {
+            assert_eq!(state_of(status, nothing()), ContainerState::Starting);
+        }
+        let stopped = serde_json::json!({"ExitCode": 1, "StartedAt": started});
+        assert_eq!(state_of("stopped", stopped), exited(1, false, None));
         assert_eq!(
             state_of("running", serde_json::json!({})),
             ContainerState::Starting

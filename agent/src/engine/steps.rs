@@ -123,7 +123,11 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         match step {
             Step::Preflight { image, memory } => {
                 self.ask_traffic(|| self.drivers.traffic.status()).await?;
-                let preflight = || self.drivers.containers.preflight(image, *memory);
+                let registry = self.registry.as_ref();
+                let preflight = || {
+                    let containers = &self.drivers.containers;
+                    containers.preflight(image, registry, *memory)
+                };
                 let text = self.ask_containers(preflight).await?;
                 Ok(Finding::Note { text })
             }

@@ -193,7 +193,7 @@ async fn a_container_over_its_memory_limit_is_seen_as_that() -> anyhow::Result<(
     };
     assert_eq!(engine().last_end(&container).await?, Some(end));
     let error = engine()
-        .preflight(&order.image, Some(Bytes(1 << 50)))
+        .preflight(&order.image, None, Some(Bytes(1 << 50)))
         .await
         .unwrap_err();
     assert_eq!(error.kind, ContainerErrorKind::Host, "{error:?}");

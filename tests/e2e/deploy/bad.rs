@@ -259,9 +259,16 @@ async fn an_image_that_is_unknown_or_foreign_moves_nothing() -> anyhow::Result<(
     unknown.digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
     let ran = rig.deploy(&unknown).await?;
     assert_eq!(ran.code, 1, "{}", ran.text);
-    for part in ["0123456789abcdef", "v1 serves", "hint"] {
+    for part in [
+        "asking the registry for",
+        "0123456789abcdef",
+        "v1 serves",
+        "hint",
+    ] {
         assert!(ran.text.contains(part), "{part:?} is not in:\n{}", ran.text);
     }
+
+    assert!(!ran.text.contains("pull"), "{}", ran.text);
 
     let before = rig.status().await?;
     let ran = rig.deploy(&foreign).await?;

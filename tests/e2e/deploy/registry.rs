@@ -82,22 +82,21 @@ async fn a_private_image_is_deployed_with_what_the_host_knows() -> anyhow::Resul
     fs::write(&keyring, file.to_string())?;
     rig.must_deploy(&build("2").await?).await?;
 
-    // Without it, the registry does not take what is left.
-    fs::write(&keyring, auths(&registry.name, "hunter9"))?;
+    // Without it, the registry does not take what is left, and says so before the pull.
     let three = build("3").await?;
-    let ran = rig.deploy(&three).await?;
+    let refused = async |text: &str, told: &str, hint: &str| -> anyhow::Result<()> {
+        fs::write(&keyring, text)?;
+        let ran = rig.deploy(&three).await?;
+        check(&ran, 1, &["preflight", told, hint, "v2 serves"]);
+        assert!(!ran.text.contains("pull"), "{}", ran.text);
+        Ok(())
+    };
     let hint = format!("does not take the credentials of {}", keyring.display());
-    check(&ran, 1, &["unauthorized", &hint, "v2 serves"]);
-
-    fs::write(&keyring, "{}")?;
-    let ran = rig.deploy(&three).await?;
+    refused(&auths(&registry.name, "hunter9"), "unauthorized", &hint).await?;
     let hint = format!("keep them in {}", keyring.display());
-    check(&ran, 1, &["no basic auth credentials", &hint, "v2 serves"]);
-
-    fs::write(&keyring, "{\"auths\": hunter2}")?;
-    let ran = rig.deploy(&three).await?;
+    refused("{}", "no basic auth credentials", &hint).await?;
     let place = format!("{}: line 1, column", keyring.display());
-    check(&ran, 1, &[&place, "hint", "v2 serves"]);
+    refused("{\"auths\": hunter2}", &place, "hint").await?;
 
     end(load, &["1", "2"]).await?;
     let log = rig.agent().context("it runs")?.log();

@@ -66,6 +66,7 @@ impl Containers for Sim {
     async fn preflight(
         &self,
         _: &ImageReference,
+        _: Option<&RegistryCredentials>,
         _: Option<Bytes>,
     ) -> Result<String, ContainerError> {
         let made = self.effect("engine", "preflight".into(), |_| {

@@ -1,6 +1,6 @@
 //! Programs that know credentials: `docker-credential-NAME get` reads the name
-//! of a registry and writes a user and a secret. It is run for each pull,
-//! without a shell, with a deadline; nothing that it writes is shown.
+//! of a registry and writes a user and a secret. It is run each time a registry
+//! is asked, without a shell, with a deadline; nothing that it writes is shown.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
