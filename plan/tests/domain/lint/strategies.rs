@@ -105,7 +105,8 @@ fn replica_that_is_stopped_while_its_share_is_not_taken() {
         let shift = plan.steps.iter().position(|p| p.step.name() == "shift");
         plan.steps.insert(shift.unwrap(), retire);
     };
-    assert_snapshot!(check(&host, &image(3), spoil), @"invariant 2, step 7: v2 is stopped while requests go to it
+    assert_snapshot!(check(&host, &image(3), spoil), @r"
+invariant 2, step 7: v2 is stopped while requests go to it
 invariant 2, way back 1 from step 7: v2 gets requests as soon as it starts
 invariant 2, way back 3 from step 8: v2 gets requests as soon as it starts
 invariant 2, way back 3 from step 9: v2 gets requests as soon as it starts
@@ -113,13 +114,7 @@ invariant 2, way back 4 from step 10: v2 gets requests as soon as it starts
 invariant 2, way back 4 from step 11: v2 gets requests as soon as it starts
 invariant 2, way back 6 from step 12: v2 gets requests as soon as it starts
 invariant 2, way back 6 from step 13: v2 gets requests as soon as it starts
-invariant 2, way back 1 from step 7: v2 gets requests as soon as it starts
-invariant 2, way back 3 from step 8: v2 gets requests as soon as it starts
-invariant 2, way back 3 from step 9: v2 gets requests as soon as it starts
-invariant 2, way back 4 from step 10: v2 gets requests as soon as it starts
-invariant 2, way back 4 from step 11: v2 gets requests as soon as it starts
-invariant 2, way back 6 from step 12: v2 gets requests as soon as it starts
-invariant 2, way back 6 from step 13: v2 gets requests as soon as it starts");
+");
 }
 
 #[test]
