@@ -315,8 +315,10 @@ pub struct ContainerError {
 pub enum ContainerErrorKind {
     /// The engine or the registry did not answer, or was busy: try again.
     Unavailable,
-    /// What was asked for is not there or not allowed: no such image, access denied.
+    /// What was asked for is not there or not allowed: no such image.
     Request,
+    /// The registry does not let us in, or not with what it was shown.
+    Denied,
     /// The release cannot run: its container does not start.
     Release,
     /// The host lacks disk, memory or a port.

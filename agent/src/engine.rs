@@ -148,6 +148,8 @@ struct Deploy {
     /// Lives in memory only: a deploy that goes on after a restart pulls with
     /// what the host itself knows.
     registry: Option<RegistryCredentials>,
+    /// Whether it was begun by an agent before this one.
+    resumed: bool,
     /// What its watches pass on; it lives in memory only, too.
     compared: counting::Memory,
 }

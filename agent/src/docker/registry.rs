@@ -108,7 +108,7 @@ async fn answer(
     let is_registrys = fault.says(&DENIED) || fault.says(&UNKNOWN);
     let reason = fault.message.clone();
     match asker.classify(fault) {
-        error if is_registrys && error.kind == ContainerErrorKind::Request => {
+        error if is_registrys && error.kind != ContainerErrorKind::Unavailable => {
             Answer::Refused(error)
         }
         _ => Answer::None(reason),
@@ -187,7 +187,7 @@ impl<'a> Asker<'a> {
 
     /// What it means that the registry, or the engine on its behalf, did not do it.
     pub(super) fn classify(&self, fault: Fault) -> ContainerError {
-        use ContainerErrorKind::{Host, Request, Unavailable};
+        use ContainerErrorKind::{Denied, Host, Request, Unavailable};
         let fault = self.conceal(fault);
         if fault.status.is_none() || fault.says(&["no space left on device", "disk quota exceeded"])
         {
@@ -219,7 +219,7 @@ impl<'a> Asker<'a> {
                     self.keyring.place().display()
                 ),
             };
-            return fault.into_error(Request).with_hint(hint);
+            return fault.into_error(Denied).with_hint(hint);
         }
         if fault.says(&UNKNOWN) || fault.says(&["not found"]) {
             let hint = "see that this digest was pushed to this repository, and not deleted since";
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_pull_that_may_do_better_later_is_told_from_one_that_will_not() {
-        use ContainerErrorKind::{Host, Request, Unavailable};
+        use ContainerErrorKind::{Denied, Host, Request, Unavailable};
         check(
             "manifest for localhost:5000/x@sha256:1 not found: manifest unknown",
             Request,
@@ -273,12 +273,12 @@ mod tests {
             "repository name not known to registry: name unknown",
             Request,
         );
-        check("Head \"https://ghcr.io/v2/acme/shop\": denied", Request);
+        check("Head \"https://ghcr.io/v2/acme/shop\": denied", Denied);
         check(
             "Get \"http://localhost:5001/v2/x\": no basic auth credentials",
-            Request,
+            Denied,
         );
-        check("unauthorized: authentication required", Request);
+        check("unauthorized: authentication required", Denied);
         check(
             "no matching manifest for linux/arm64/v8 in the manifest list entries",
             Request,

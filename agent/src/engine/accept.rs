@@ -80,6 +80,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             image,
             window_override,
             registry: None,
+            resumed: true,
             compared: counting::Memory::default(),
         })
     }
@@ -130,6 +131,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             image,
             window_override,
             registry: request.registry,
+            resumed: false,
             compared: counting::Memory::default(),
         };
         let messages = tell::messages(&self.spec, &deploy, &event, now);

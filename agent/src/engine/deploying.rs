@@ -130,6 +130,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             plan: deploy.state.plan.clone(),
             deploy: deploy.id.clone(),
             registry: deploy.registry.clone(),
+            resumed: deploy.resumed,
             progress,
             compared: Arc::clone(&deploy.compared),
             trouble: Mutex::new(None),

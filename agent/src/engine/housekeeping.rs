@@ -101,6 +101,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
             image: None,
             window_override: None,
             registry: None,
+            resumed: false,
             compared: counting::Memory::default(),
         })
     }

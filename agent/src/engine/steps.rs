@@ -35,6 +35,9 @@ const LOG_LINES: usize = 40;
 /// half a minute of waiting, in which either may be restarted.
 const PULL_TRIES: u32 = 6;
 
+/// They are in memory only.
+const CREDENTIALS_LOST: &str = "the agent was started anew in the middle, and what a call brings for the registry goes with the agent that took it: deploy again";
+
 /// The first pause before a driver is asked again; doubles up to the longest.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
@@ -60,6 +63,8 @@ pub(super) struct Steps<C, T, R> {
     pub(super) plan: Option<Box<Plan>>,
     pub(super) deploy: DeployId,
     pub(super) registry: Option<RegistryCredentials>,
+    /// Whether it was begun by an agent before this one.
+    pub(super) resumed: bool,
     pub(super) progress: Progress,
     /// What the watches of the deploy pass on.
     pub(super) compared: Memory,
@@ -201,7 +206,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
-                Err(error) => return Err(failure_of(error)),
+                Err(error) => return Err(self.refusal(error)),
             }
         }
         unreachable!("the attempts have no end")
@@ -393,8 +398,19 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 Err(error) if error.kind == ContainerErrorKind::Unavailable => {
                     self.pause(&mut pause, error.reason).await;
                 }
-                Err(error) => return Err(failure_of(error)),
+                Err(error) => return Err(self.refusal(error)),
             }
+        }
+    }
+
+    /// What a refusal means for the deploy.
+    fn refusal(&self, error: ContainerError) -> Failure {
+        let lost = self.resumed && self.registry.is_none();
+        let lost = lost && error.kind == ContainerErrorKind::Denied;
+        let failure = failure_of(error);
+        match lost {
+            true => failure.hint(CREDENTIALS_LOST),
+            false => failure,
         }
     }
 
@@ -457,7 +473,7 @@ fn cut(deadline: Duration) -> Cut {
 pub(super) fn failure_of(error: ContainerError) -> Failure {
     let class = match error.kind {
         ContainerErrorKind::Unavailable | ContainerErrorKind::Host => FailureClass::Host,
-        ContainerErrorKind::Request => FailureClass::Request,
+        ContainerErrorKind::Request | ContainerErrorKind::Denied => FailureClass::Request,
         ContainerErrorKind::Release => FailureClass::Release,
     };
     let failure = Failure::new(class, error.reason);

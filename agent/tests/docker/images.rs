@@ -98,7 +98,7 @@ async fn a_private_image_is_pulled_with_credentials_that_no_error_shows() -> any
         let asked = engine.preflight(&image, credentials, None).await;
         let pulled = engine.pull(&image, credentials, &|_| {}).await;
         for error in [asked.unwrap_err(), pulled.unwrap_err()] {
-            assert_eq!(error.kind, ContainerErrorKind::Request, "{error:?}");
+            assert_eq!(error.kind, ContainerErrorKind::Denied, "{error:?}");
             assert!(!format!("{error:?}").contains("hunter3"), "{error:?}");
             assert!(error.hint.is_some_and(|told| told.contains(hint)));
         }

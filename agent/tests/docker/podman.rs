@@ -122,7 +122,7 @@ async fn works(image: &str) -> anyhow::Result<()> {
         .pull(&image, Some(&wrong), &|_| {})
         .await
         .unwrap_err();
-    assert_eq!(error.kind, ContainerErrorKind::Request, "{error:?}");
+    assert_eq!(error.kind, ContainerErrorKind::Denied, "{error:?}");
     let told = engine.pull(&image, Some(&right), &|_| {}).await?;
     assert!(told.contains("pulled"), "{told}");
     let found = engine.preflight(&image, Some(&right), None).await?;

@@ -11,7 +11,7 @@ impl fmt::Display for Step {
         write!(f, "{:<10}", self.name())?;
         match self {
             Self::Preflight { memory, .. } => {
-                write!(f, "engine, disk and memory")?;
+                write!(f, "engine, registry, disk and memory")?;
                 match memory {
                     Some(bytes) => write!(f, " (its limit is {bytes})"),
                     None => Ok(()),

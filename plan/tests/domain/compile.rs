@@ -41,7 +41,7 @@ fn first_deploy_compares_with_nothing_and_withdraws_the_route_when_it_is_bad() {
     assert_snapshot!(check(&after(&[]), &image(1)), @r"
 shop: deploy v1 (image 1)
 first release: nothing to compare with, nothing to keep
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 1
   3. start     v1 in blue
   4. gate      v1 must answer GET / well 2 times in a row within 30s
@@ -65,7 +65,7 @@ fn second_deploy_starts_beside_and_keeps_the_first_warm() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory (its limit is 512 MiB)
+  1. preflight engine, registry, disk and memory (its limit is 512 MiB)
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -103,7 +103,7 @@ fn third_deploy_retires_the_standby_before_it_starts() {
     assert_snapshot!(check(&after(&[1, 2]), &image(3)), @r"
 shop: deploy v3 (image 3)
 v2 serves until v3 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 3
   3. drain     v1: wait up to 30s for its open requests
   4. retire    v1: stop with 10s of grace, remove
@@ -189,7 +189,7 @@ shop: deploy v3 (image 3)
 what serves does not answer: v1 takes over until v3 is healthy
   1. gate      v1 must answer GET / well 2 times in a row within 30s
   2. shift     all new requests from v2 to v1
-  3. preflight engine, disk and memory
+  3. preflight engine, registry, disk and memory
   4. pull      image 3
   5. drain     v2: wait up to 30s for its open requests
   6. retire    v2: stop with 10s of grace, remove
@@ -216,7 +216,7 @@ fn orphan_containers_are_retired_before_the_start_and_their_numbers_not_given_ag
     assert_snapshot!(check(&host, &image(3)), @r"
 shop: deploy v10 (image 3)
 v2 serves until v10 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 3
   3. drain     v1: wait up to 30s for its open requests
   4. retire    v1: stop with 10s of grace, remove

@@ -151,6 +151,43 @@ async fn credentials_that_expire_before_the_pull_fail_the_deploy() -> anyhow::Re
     Ok(())
 }
 
+#[tokio::test]
+async fn credentials_of_a_call_go_with_the_agent_and_the_deploy_says_so() -> anyhow::Result<()> {
+    let registry = PrivateRegistry::start(&host().folder("lost")?).await?;
+    let setup = Setup {
+        registry: Some(registry.name.clone()),
+        app_tables: Some(TABLES.replace("window = \"2s\"", "window = \"6s\"")),
+        ..Setup::default()
+    };
+    let mut rig = Rig::start("losescalls", &setup).await?;
+    let mut calls = Vec::new();
+    for version in ["1", "2"] {
+        let image = image::build("losescalls", &[("VERSION", version)]).await?;
+        let image = registry.image(&image)?.reference();
+        let mut call = rig.local(&["deploy", "--app", "losescalls", "--image", &image])?;
+        call.env("CUTOVER_REGISTRY_USERNAME", USER);
+        call.env("CUTOVER_REGISTRY_PASSWORD", PASSWORD);
+        calls.push(tokio::spawn(async move { call.output().await }));
+        if version == "1" {
+            rig.sees("1", DEADLINE).await?;
+        }
+    }
+    eventually("the second call waits", DEADLINE, async || {
+        let status = rig.status().await?;
+        anyhow::ensure!(status["waiting"].is_object(), "{status:#}");
+        Ok(())
+    })
+    .await?;
+    let load = begin(&rig).await?;
+    rig.kill_agent().await?;
+    rig.start_agent().await?;
+    let second = Ran::from(calls.remove(1).await??);
+    let hint = "what a call brings for the registry goes with the agent that took it";
+    check(&second, 1, &[hint, "deploy again", "v1 serves"]);
+    check(&Ran::from(calls.remove(0).await??), 0, &["v1 serves"]);
+    end(load, &["1"]).await
+}
+
 /// A rig whose images are behind a door, with v1 and its users.
 async fn behind(door: &Door, app: &str) -> anyhow::Result<(Rig, RunningLoad)> {
     let setup = Setup {

@@ -41,7 +41,7 @@ fn cold_rollback_starts_the_old_image_again() {
     assert_snapshot!(check(&host, &Request::Rollback), @r"
 shop: roll back to v1 (image 1)
 v1 must be started again
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 1
   3. drain     v1: wait up to 30s for its open requests
   4. retire    v1: stop with 10s of grace, remove

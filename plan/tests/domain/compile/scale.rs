@@ -32,7 +32,7 @@ fn more_containers_are_gated_before_they_get_users() {
     assert_snapshot!(check(&host, &scale()), @r"
 shop: scale v1 (image 1)
 v1 has 1 container, the app's file says 3
-  1. preflight engine, disk and memory (its limit is 512 MiB)
+  1. preflight engine, registry, disk and memory (its limit is 512 MiB)
   2. pull      image 1
   3. shift     all requests to v1
   4. start     v1 (replicas 1, 2) in blue
@@ -79,7 +79,7 @@ fn container_that_somebody_removed_or_that_ended_comes_back() {
     assert_snapshot!(check(&host, &scale()), @r"
 shop: scale v1 (image 1)
 v1 has 2 containers, the app's file says 3
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 1
   3. shift     all requests to v1
   4. start     v1 (replicas 1, 2) in blue
@@ -123,7 +123,7 @@ v1 has 1 container, the app's file says 2
   1. shift     all requests to v1
   2. drain     v1 (replica 1): wait up to 30s for its open requests
   3. retire    v1 (replica 1): stop with 10s of grace, remove
-  4. preflight engine, disk and memory
+  4. preflight engine, registry, disk and memory
   5. pull      image 1
   6. start     v1 (replica 1) in blue
   7. gate      v1 (replica 1) must answer GET / well 2 times in a row within 30s
@@ -139,7 +139,7 @@ v1 serves until v2 is healthy
   1. shift     all requests to v1
   2. drain     v1 (replica 1): wait up to 30s for its open requests
   3. retire    v1 (replica 1): stop with 10s of grace, remove
-  4. preflight engine, disk and memory
+  4. preflight engine, registry, disk and memory
   5. pull      image 2
   6. start     v2 (replicas 0, 1) in green
   7. gate      v2 (replicas 0, 1) must answer GET / well 2 times in a row within 30s

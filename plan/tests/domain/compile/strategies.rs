@@ -48,7 +48,7 @@ fn red_black_keeps_the_old_release_warm_for_a_while() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -73,7 +73,7 @@ fn red_black_without_a_while_retires_the_old_release_at_once() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -116,7 +116,7 @@ fn canary_shifts_in_stages_and_judges_each_against_the_old_release() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -154,7 +154,7 @@ fn canary_by_rule_alone_has_a_stage_for_those_whom_it_sends() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -180,7 +180,7 @@ fn canary_without_a_good_release_beside_it_is_blue_green() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves but does not answer: no way back to it
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -206,7 +206,7 @@ fn rolling_replaces_replicas_in_batches_and_goes_back_one_by_one() {
     assert_snapshot!(check(&host, &image(3)), @r"
 shop: deploy v3 (image 3)
 v2 serves until v3 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 3
   3. drain     v1: wait up to 30s for its open requests
   4. retire    v1: stop with 10s of grace, remove
@@ -242,7 +242,7 @@ fn rolling_of_a_single_replica_starts_before_it_stops() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -268,7 +268,7 @@ fn in_place_holds_requests_while_the_old_release_makes_room() {
 shop: deploy v2 (image 2)
 v1 makes room for v2: requests wait
 note: a request is held for 30s at the most; in the worst case the change takes 1m 10s
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. approve   v2 gets users: a person decides; without an answer within 1h it is taken back
   4. park      hold up to 1000 requests, each up to 30s
@@ -300,7 +300,7 @@ fn in_place_asks_for_no_memory_beside_the_old_release() {
         let line = plan.lines().find(|line| line.contains("1. preflight"));
         line.unwrap_or_default().trim().to_owned()
     };
-    let asked = "1. preflight engine, disk and memory";
+    let asked = "1. preflight engine, registry, disk and memory";
     assert_eq!(preflight(Strategy::InPlace), asked);
     assert_eq!(
         preflight(Strategy::BlueGreen),
@@ -338,7 +338,7 @@ fn in_place_of_a_broken_release_starts_nothing_again() {
 shop: deploy v2 (image 2)
 v1 serves but does not answer: no way back to it
 note: a request is held for 30s at the most; in the worst case the change takes 1m 10s
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. park      hold up to 1000 requests, each up to 30s
   4. drain     v1: wait up to 30s for its open requests
@@ -358,7 +358,7 @@ fn shadow_compares_on_copies_and_goes_on_as_blue_green() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -385,7 +385,7 @@ fn shadow_that_stops_leaves_everything_as_it_was() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves; v2 gets copies only
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. start     v2 in green
   4. gate      v2 must answer GET / well 2 times in a row within 30s
@@ -424,7 +424,7 @@ fn hooks_and_people_stand_where_the_file_puts_them() {
     assert_snapshot!(check(&host, &image(2)), @r"
 shop: deploy v2 (image 2)
 v1 serves until v2 is healthy
-  1. preflight engine, disk and memory
+  1. preflight engine, registry, disk and memory
   2. pull      image 2
   3. hook      before_start: bin/migrate up within 5m
   4. start     v2 in green
@@ -483,7 +483,7 @@ fn requests_that_a_failed_way_back_left_split_are_settled_first() {
 shop: deploy v3 (image 3)
 v2 serves until v3 is healthy
   1. shift     all requests to v2
-  2. preflight engine, disk and memory
+  2. preflight engine, registry, disk and memory
   3. pull      image 3
   4. drain     v1: wait up to 30s for its open requests
   5. retire    v1: stop with 10s of grace, remove
@@ -545,7 +545,7 @@ v1 serves until v2 is healthy
 note: the host was looked at 1m 30s ago
 note: the proxy sends requests to nobody, the journal says v1
 note: the release may take 1 GiB of memory, 1000 MiB are free: preflight would refuse it
-  1. preflight engine, disk and memory (its limit is 1 GiB)
+  1. preflight engine, registry, disk and memory (its limit is 1 GiB)
   2. pull      image 2
   3. start     v2 (replicas 0, 1) in green
   4. gate      v2 (replicas 0, 1) must answer GET / well 2 times in a row within 30s
