@@ -208,7 +208,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 turn = rounds.turn() => {
                     let seen = rounds.take(turn, || self.keep(keep::Aside::Ended));
                     let miscounted = seen == Some(keep::Seen::Miscounted);
-                    if miscounted && housekeeper.may_begin((self.time)()) {
+                    if miscounted && housekeeper.may_scale((self.time)()) {
                         current = Some(self.begin_housekeeping(Kind::Scale)?);
                     }
                 }

@@ -16,7 +16,7 @@ mod shadow;
 use std::collections::BTreeSet;
 
 use crate::id::{ImageReference, ReleaseNumber, Replica};
-use crate::observed::{Observed, ObservedContainer, STALE};
+use crate::observed::{Observed, STALE};
 use crate::plan::{Kind, Plan, PlannedStep};
 use crate::release::{Release, Standing};
 use crate::spec::{AppSpec, Strategy, render_duration};
@@ -129,7 +129,7 @@ pub fn compile(
     observed: &Observed,
     request: &Request,
 ) -> Result<Plan, CompileError> {
-    let (observed, idle) = &without_idle(observed);
+    let (observed, idle) = &observed.without_idle();
     match request {
         Request::Deploy {
             image,
@@ -148,7 +148,7 @@ pub fn compile(
         Request::Rollback => {
             let target = observed.releases.rollback_target();
             let target = target.ok_or(CompileError::NothingToRollBackTo)?.clone();
-            Ok(rollback(spec, observed, target))
+            Ok(rollback(spec, observed, idle, target))
         }
         Request::RetireStandby => {
             let standby = observed.releases.standby;
@@ -173,24 +173,10 @@ pub fn compile(
             }
             let mut draft = Draft::new(spec, observed, release, Kind::Scale);
             draft.drop_idle(idle);
-            let because = scale::steps(&mut draft)?;
+            let because = scale::steps(&mut draft, idle)?;
             Ok(draft.finish(because))
         }
     }
-}
-
-/// What is seen without the containers of the release that serves to which no
-/// user gets, and these: a change of their number that failed left them behind.
-/// They are no part of the release, and go first.
-fn without_idle(observed: &Observed) -> (Observed, BTreeSet<Replica>) {
-    let traffic = &observed.releases.traffic;
-    let is_idle = |one: &ObservedContainer| {
-        traffic.sole() == Some(one.release) && !traffic.includes(one.release, one.replica)
-    };
-    let mut seen = observed.clone();
-    let idle = seen.containers.extract_if(.., |one| is_idle(one));
-    let idle = idle.map(|one| one.replica).collect();
-    (seen, idle)
 }
 
 fn deploy(spec: &AppSpec, observed: &Observed, idle: &BTreeSet<Replica>, release: Release) -> Plan {
@@ -246,9 +232,17 @@ fn is_there_already<'o>(
     same.then_some(&known.release)
 }
 
-fn rollback(spec: &AppSpec, observed: &Observed, target: Release) -> Plan {
+fn rollback(
+    spec: &AppSpec,
+    observed: &Observed,
+    idle: &BTreeSet<Replica>,
+    target: Release,
+) -> Plan {
     let mut draft = Draft::new(spec, observed, &target, Kind::Rollback);
     let warm = draft.is_warm_rollback();
+    if !warm {
+        draft.drop_idle(idle);
+    }
     let because = match (warm, draft.old()) {
         (true, Some(old)) if old != target.number => {
             format!("{} is still warm beside {old}", target.number)

@@ -95,6 +95,20 @@ impl Observed {
         all
     }
 
+    /// The same without the containers of the release that serves to which no user
+    /// gets, and these: a change of their number that failed left them behind. They
+    /// are no part of the release, whatever they answer, and go first.
+    pub fn without_idle(&self) -> (Self, BTreeSet<Replica>) {
+        let traffic = &self.releases.traffic;
+        let is_idle = |one: &ObservedContainer| {
+            traffic.sole() == Some(one.release) && !traffic.includes(one.release, one.replica)
+        };
+        let mut seen = self.clone();
+        let idle = seen.containers.extract_if(.., |one| is_idle(one));
+        let idle = idle.map(|one| one.replica).collect();
+        (seen, idle)
+    }
+
     /// Every release that has a container on the host, each once, lowest first.
     pub fn present(&self) -> Vec<ReleaseNumber> {
         let mut numbers: Vec<_> = self.containers.iter().map(|c| c.release).collect();

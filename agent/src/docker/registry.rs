@@ -34,6 +34,9 @@ const DENIED: [&str; 4] = [
     "authentication required",
 ];
 
+/// What others say in like words: a door before the engine, and the road.
+const NOT_THE_REGISTRY: [&str; 3] = ["denied by plugin", "permission denied", "dial tcp"];
+
 /// What registries say of what they do not have.
 const UNKNOWN: [&str; 3] = ["manifest unknown", "name unknown", "name_unknown"];
 
@@ -106,6 +109,7 @@ async fn answer(
     // An engine without this question, and a door before it that does not let it
     // pass, say "not found" and "forbidden" as well, but not in these words.
     let is_registrys = fault.says(&DENIED) || fault.says(&UNKNOWN);
+    let is_registrys = is_registrys && !fault.says(&NOT_THE_REGISTRY);
     let reason = fault.message.clone();
     match asker.classify(fault) {
         error if is_registrys && error.kind != ContainerErrorKind::Unavailable => {

@@ -161,6 +161,12 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 return Err(Refusal::closed(&closed));
             }
         }
+        // A person left a release: no workflow brings it back over that.
+        if let (Change::Deploy { .. }, Some(waiting)) = (&request.change, &self.waiting)
+            && waiting.state.kind == Kind::Rollback
+        {
+            return Err(Refusal::busy(self.lease.app(), &waiting.id));
+        }
         let Some(running) = running else {
             return Ok(());
         };

@@ -30,14 +30,22 @@ use crate::traffic::Traffic;
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 const AGAIN_AFTER_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
-/// When housekeeping is due.
-#[derive(Debug)]
+/// When housekeeping is due: what is in the way of the one is not in the way of
+/// the other.
+#[derive(Debug, Default)]
 pub(super) struct Housekeeper {
+    retire: Tries,
+    scale: Tries,
+}
+
+/// When the next try of something may begin.
+#[derive(Debug)]
+struct Tries {
     not_before: Option<Timestamp>,
     pause: Duration,
 }
 
-impl Default for Housekeeper {
+impl Default for Tries {
     fn default() -> Self {
         Self {
             not_before: None,
@@ -46,29 +54,38 @@ impl Default for Housekeeper {
     }
 }
 
-impl Housekeeper {
-    /// Takes note of a deploy that ended.
-    pub(super) fn hear(&mut self, kind: Kind, outcome: Option<Outcome>, now: Timestamp) {
-        if !kind.is_housekeeping() || outcome == Some(Outcome::Promoted) {
+impl Tries {
+    fn hear(&mut self, outcome: Option<Outcome>, now: Timestamp) {
+        if outcome == Some(Outcome::Promoted) {
             *self = Self::default();
             return;
         }
         self.not_before = now.checked_add(self.pause).ok();
         self.pause = (2 * self.pause).min(AGAIN_AFTER_AT_MOST);
     }
+}
 
-    /// Whether what did not succeed may be tried again.
-    pub(super) fn may_begin(&self, now: Timestamp) -> bool {
-        self.not_before.is_none_or(|not_before| now >= not_before)
+impl Housekeeper {
+    /// Takes note of a deploy that ended.
+    pub(super) fn hear(&mut self, kind: Kind, outcome: Option<Outcome>, now: Timestamp) {
+        match kind {
+            Kind::Retire => self.retire.hear(outcome, now),
+            Kind::Scale => self.scale.hear(outcome, now),
+            Kind::Deploy | Kind::Rollback => *self = Self::default(),
+        }
+    }
+
+    /// Whether the number of containers may be changed, after a try that failed.
+    pub(super) fn may_scale(&self, now: Timestamp) -> bool {
+        let not_before = self.scale.not_before;
+        not_before.is_none_or(|not_before| now >= not_before)
     }
 
     /// When a release that stands by until then is to be retired.
     pub(super) fn due(&self, standby_until: Option<Timestamp>) -> Option<Timestamp> {
         let until = standby_until?;
-        Some(
-            self.not_before
-                .map_or(until, |not_before| until.max(not_before)),
-        )
+        let not_before = self.retire.not_before;
+        Some(not_before.map_or(until, |not_before| until.max(not_before)))
     }
 }
 
@@ -142,27 +159,27 @@ mod tests {
     fn what_fails_is_tried_ever_more_rarely_until_something_succeeds() {
         let mut housekeeper = Housekeeper::default();
         let mut now = Timestamp::UNIX_EPOCH;
-        assert!(housekeeper.may_begin(now));
+        assert!(housekeeper.may_scale(now));
         let mut tries = 0;
         let end = now + Duration::from_secs(30 * 24 * 3600);
         while now < end {
-            if housekeeper.may_begin(now) {
+            if housekeeper.may_scale(now) {
                 tries += 1;
                 housekeeper.hear(Kind::Scale, Some(Outcome::Failed), now);
-                assert!(!housekeeper.may_begin(now));
+                assert!(!housekeeper.may_scale(now));
             }
             now += Duration::from_secs(60);
         }
         // Eight on the first days, and then one a day.
         assert!((30..45).contains(&tries), "{tries} tries in 30 days");
         housekeeper.hear(Kind::Scale, Some(Outcome::Promoted), now);
-        assert!(housekeeper.may_begin(now));
+        assert!(housekeeper.may_scale(now));
         housekeeper.hear(Kind::Retire, Some(Outcome::Failed), now);
         assert_eq!(
             housekeeper.due(Some(now)),
             now.checked_add(AGAIN_AFTER).ok()
         );
         housekeeper.hear(Kind::Deploy, Some(Outcome::Failed), now);
-        assert!(housekeeper.may_begin(now));
+        assert!(housekeeper.may_scale(now));
     }
 }

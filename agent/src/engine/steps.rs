@@ -9,9 +9,10 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use cutover_plan::compile::CompileError;
 use cutover_plan::event::{Cursor, Failure, FailureClass, Finding};
 use cutover_plan::id::{DeployId, Digest, ImageReference, ReleaseNumber, Replica, Slot};
-use cutover_plan::plan::Plan;
+use cutover_plan::plan::{Kind, Plan};
 use cutover_plan::release::{KnownRelease, Releases, Standing};
 use cutover_plan::spec::{AppSpec, render_duration};
 use cutover_plan::state::Running;
@@ -23,9 +24,10 @@ use jiff::Timestamp;
 
 use super::counting::Memory;
 use super::deploying::RESUMED_AT_LEAST;
-use super::{Drivers, Lease, Progress};
+use super::{Drivers, Lease, Progress, env_file_failure};
 use crate::clock::Clock;
 use crate::containers::{Container, ContainerError, ContainerErrorKind, Containers, StartOrder};
+use crate::fingerprint;
 use crate::traffic::{Traffic, TrafficError};
 
 /// Lines of the app that a failure carries: a stack trace fits.
@@ -143,7 +145,10 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 slot,
                 replicas,
             } => match is_back(running) {
-                false => self.start(*release, image, *slot, replicas).await,
+                false => {
+                    self.is_same_configuration()?;
+                    self.start(*release, image, *slot, replicas).await
+                }
                 true => self.start_again(*release, image, *slot, replicas).await,
             },
             Step::Gate {
@@ -210,6 +215,22 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             }
         }
         unreachable!("the attempts have no end")
+    }
+
+    /// More containers of a release are given what the others were. The file may
+    /// have changed since the plan was made.
+    fn is_same_configuration(&self) -> Result<(), Failure> {
+        let scales = |plan: &&Plan| plan.kind == Kind::Scale;
+        let Some(plan) = self.plan.as_deref().filter(scales) else {
+            return Ok(());
+        };
+        let fingerprint = fingerprint::of(&self.spec.run).map_err(env_file_failure)?;
+        if fingerprint == plan.release.fingerprint {
+            return Ok(());
+        }
+        let serving = plan.release.number;
+        let error = CompileError::Reconfigured { serving };
+        Err(Failure::new(FailureClass::Request, error.to_string()).hint(error.hint()))
     }
 
     async fn start(

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use cutover_plan::event::{Cursor, Event};
 use cutover_plan::id::{AppName, DeployId};
 use cutover_plan::outcome::Outcome;
-use cutover_plan::plan::Kind as Wanted;
 use cutover_plan::state::{DeployState, Phase};
 use jiff::Timestamp;
 
@@ -146,7 +145,7 @@ impl Deploys {
 
     fn ended(&mut self, open: &Open, outcome: Outcome, at: Timestamp) {
         let place = Outcome::ALL.iter().position(|known| *known == outcome);
-        let (Some(place), false) = (place, open.state.kind == Wanted::Retire) else {
+        let (Some(place), false) = (place, open.state.kind.is_housekeeping()) else {
             return;
         };
         if let Some(app) = self.apps.get_mut(&open.state.app) {

@@ -50,7 +50,9 @@ impl<'a> Draft<'a> {
     pub(super) fn drop_idle(&mut self, idle: &BTreeSet<Replica>) {
         if let (Some(serving), false) = (self.traffic.sole(), idle.is_empty()) {
             // A shift whose answer was lost may have sent some there.
-            self.shift(self.traffic.clone(), Undo::NOTHING);
+            if self.observed.runs(serving) {
+                self.shift(self.traffic.clone(), Undo::NOTHING);
+            }
             self.must_retire(serving, Replicas::Only(idle.clone()));
         }
     }
@@ -81,12 +83,13 @@ impl<'a> Draft<'a> {
         self.kind == Kind::Rollback
     }
 
-    /// Whether the release is gone back to, and all of it is still there, or
-    /// users have nowhere else to be.
+    /// Whether the release is gone back to, and all that it had is still there, or
+    /// users have nowhere else to be. Another number is for later: it scales then.
     pub(super) fn is_warm_rollback(&self) -> bool {
         let new = self.release.number;
-        let warm = is_whole(self.spec, self.observed, new) || self.old == Some(new);
-        self.is_rollback() && warm
+        let healthy = self.observed.healthy_replicas_of(new);
+        let warm = !healthy.is_empty() && healthy == self.observed.replicas_of(new);
+        self.is_rollback() && (warm || self.old == Some(new))
     }
 
     /// The release that has all requests, once they are settled.

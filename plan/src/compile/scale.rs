@@ -10,43 +10,42 @@ use std::collections::BTreeSet;
 use super::CompileError;
 use super::draft::Draft;
 use crate::id::Replica;
-use crate::observed::Condition;
 use crate::spec::Weight;
 use crate::step::{Step, Undo};
 use crate::traffic::{Replicas, Traffic};
 
-/// The steps, and why.
-pub(super) fn steps(draft: &mut Draft<'_>) -> Result<String, CompileError> {
+/// The steps, and why. One that is there and does not run is the engine's to start
+/// again: it may do so at any moment. What is `idle` goes before.
+pub(super) fn steps(
+    draft: &mut Draft<'_>,
+    idle: &BTreeSet<Replica>,
+) -> Result<String, CompileError> {
     let release = draft.new_release();
     let there = draft.observed.replicas_of(release);
-    let runs = |replica: Replica| {
-        let mut these = draft.observed.containers.iter();
-        these.any(|c| {
-            (c.release, c.replica) == (release, replica) && c.condition != Condition::Stopped
-        })
-    };
-    let before: BTreeSet<_> = there.iter().copied().filter(|one| runs(*one)).collect();
-    if before.is_empty() {
+    if !draft.observed.runs(release) {
         return Err(CompileError::NothingToScale);
     }
     let wanted: BTreeSet<_> = (0..draft.spec.replicas).map(Replica).collect();
-    let missing: BTreeSet<_> = wanted.difference(&before).copied().collect();
+    let missing: BTreeSet<_> = wanted.difference(&there).copied().collect();
     let surplus: BTreeSet<_> = there.difference(&wanted).copied().collect();
     let because = match (there.len(), wanted.len()) {
-        (has, wants) if has == wants => format!("not all {wants} containers of {release} serve"),
+        (has, wants) if has == wants => format!("{release} has {has} containers by other numbers"),
         (1, wants) => format!("{release} has 1 container, the app's file says {wants}"),
         (has, wants) => format!("{release} has {has} containers, the app's file says {wants}"),
     };
-    if there == wanted && missing.is_empty() {
-        return Ok(format!("{release} has its containers: nothing to do"));
+    if there == wanted {
+        return Ok(match idle.is_empty() {
+            true => format!("{release} has its containers: nothing to do"),
+            false => format!("containers of {release} that serve nobody were left behind"),
+        });
     }
     let only = |these: &BTreeSet<Replica>| {
         Traffic::of([(release, Weight::FULL, Replicas::Only(these.clone()))])
     };
     if !missing.is_empty() {
         draft.fetch_more(missing.len());
-        if *draft.traffic() != only(&before) {
-            draft.shift(only(&before), Undo::NOTHING);
+        if *draft.traffic() != only(&there) {
+            draft.shift(only(&there), Undo::NOTHING);
         }
         draft.start(missing.clone());
     }
@@ -58,7 +57,7 @@ pub(super) fn steps(draft: &mut Draft<'_>) -> Result<String, CompileError> {
     if !gated.is_empty() {
         draft.gate(Replicas::Only(gated));
         let mut back = vec![Step::Shift {
-            to: only(&before),
+            to: only(&there),
             from: only(&wanted),
         }];
         if !missing.is_empty() {

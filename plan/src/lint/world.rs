@@ -68,7 +68,8 @@ impl World {
             .collect();
         let releases = &observed.releases;
         let traffic = releases.traffic.clone();
-        let good = observed.present().into_iter();
+        let (serving, _) = observed.without_idle();
+        let good = serving.present().into_iter();
         let known = releases.known.iter();
         let proven = known
             .clone()
@@ -85,11 +86,7 @@ impl World {
             // releases must pass it again, because they may have died since.
             gated: live.keys().filter(gets).copied().collect(),
             // Also what serves no more may hold requests from when it did.
-            undrained: live
-                .keys()
-                .filter(|one| !stopped.contains(*one))
-                .copied()
-                .collect(),
+            undrained: live.keys().copied().collect(),
             live,
             stopped,
             began: traffic.clone(),
@@ -97,14 +94,14 @@ impl World {
             parked: false,
             mirror: None,
             preview: None,
-            served: releases.serving.filter(|serving| observed.runs(*serving)),
+            served: releases.serving.filter(|one| serving.runs(*one)),
             good: good
-                .filter(|number| observed.is_healthy(*number) && releases.find(*number).is_some())
+                .filter(|number| serving.is_healthy(*number) && releases.find(*number).is_some())
                 .collect(),
             ill: observed
                 .present()
                 .into_iter()
-                .filter(|number| !observed.is_healthy(*number))
+                .filter(|number| !serving.is_healthy(*number))
                 .collect(),
             proven: proven.map(|(number, _)| *number).collect(),
             images: known
@@ -146,6 +143,8 @@ impl World {
                 if check.successes == 0 {
                     report(2, format!("{release} passes its gate without an answer"));
                 }
+                // What answers runs.
+                self.stopped.retain(|one| !these.contains(one));
                 self.gated.extend(these);
             }
             Step::Preview { release } => {
@@ -267,9 +266,8 @@ impl World {
                 .get(&release)
                 .map_or(Replicas::All, |share| share.replicas.clone());
             let mut these = self.meant(release, &replicas);
-            if replicas == Replicas::All {
-                these.retain(|one| !self.stopped.contains(one));
-            }
+            // One that does not run gets nothing, by whatever name.
+            these.retain(|one| !self.stopped.contains(one));
             let rises = to.weight_of(release) > self.traffic.weight_of(release);
             if these.is_empty() || these.iter().any(|one| !self.live.contains_key(one)) {
                 report(2, format!("requests go to {release}, which does not run"));

@@ -1,18 +1,19 @@
 //! Any host: any spec that a file can say, and any world that could be found,
 //! also those that no deploy leaves behind.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use cutover_plan::compile::Request;
 use cutover_plan::event::{FailureClass, Promotion};
-use cutover_plan::id::{ReleaseNumber, Slot};
+use cutover_plan::id::{ReleaseNumber, Replica, Slot};
 use cutover_plan::observed::Condition;
 use cutover_plan::release::{KnownRelease, Release, Standing};
 use cutover_plan::spec::{
     self, AppSpec, ApprovalSpec, ApprovedBefore, HookSpec, HooksSpec, Matching, OnNoVerdict,
     OnTimeout, PreviewSpec, RollingSpec, Rule, Subject, Then, Weight,
 };
-use cutover_plan::traffic::Traffic;
+use cutover_plan::traffic::{Replicas, Traffic};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -76,10 +77,13 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
     ]);
     let known = vec((standing, 1..=IMAGES), 0..=KNOWN);
     // Two more than the journal knows: orphans.
-    let there = vec(option::of((slot(), vec(condition(), 1..3))), KNOWN + 2);
+    let there = vec(option::of((slot(), vec(condition(), 1..4))), KNOWN + 2);
     let places = (any::<usize>(), any::<usize>(), 0..4_u8);
+    // Of the release that serves: which containers are gone, and which are named.
+    let parts = (0..8_u16, option::of(0..8_u16));
     let app = app_spec();
-    (app, known, there, places).prop_map(|(spec, known, there, (serving, standby, split))| {
+    (app, known, there, places, parts).prop_map(|(spec, known, there, places, parts)| {
+        let (serving, standby, split) = places;
         let mut host = Host::new();
         host.spec = spec;
         let count = known.len();
@@ -117,8 +121,40 @@ pub(crate) fn host() -> impl Strategy<Value = Host> {
                 host.add(number, slot, condition);
             }
         }
+        if let Some(serving) = host.routed.sole() {
+            only_some(&mut host, serving, parts);
+        }
         host
     })
+}
+
+/// As changes of their number leave the containers of the release that serves, which
+/// somebody may have removed since: one is left, and one that is left has users.
+fn only_some(host: &mut Host, serving: ReleaseNumber, (gone, named): (u16, Option<u16>)) {
+    let is_in = |mask: u16, replica: Replica| mask & (1 << replica.0) != 0;
+    let of_serving = host.seen.replicas_of(serving);
+    let left: BTreeSet<_> = of_serving
+        .iter()
+        .copied()
+        .filter(|one| !is_in(gone, *one))
+        .collect();
+    if !left.is_empty() {
+        host.seen
+            .containers
+            .retain(|one| one.release != serving || left.contains(&one.replica));
+    }
+    let Some(named) = named else { return };
+    let named: BTreeSet<_> = host
+        .seen
+        .replicas_of(serving)
+        .into_iter()
+        .filter(|one| is_in(named, *one))
+        .collect();
+    if !named.is_empty() {
+        let whole = Weight::FULL;
+        host.routed = Traffic::of([(serving, whole, Replicas::Only(named))]);
+        host.seen.releases.traffic = host.routed.clone();
+    }
 }
 
 fn app_spec() -> impl Strategy<Value = AppSpec> {

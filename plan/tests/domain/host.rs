@@ -308,7 +308,7 @@ impl Host {
     fn serves_good(&self) -> bool {
         let mut serving = self.routed.releases().into_iter().peekable();
         let known = |n: ReleaseNumber| self.seen.releases.find(n).is_some();
-        serving.peek().is_some() && serving.all(|n| known(n) && self.seen.is_healthy(n))
+        serving.peek().is_some() && serving.all(|n| known(n) && self.answers(n))
     }
 
     fn perform_alone(&mut self, step: &Step) {
@@ -373,6 +373,11 @@ impl Host {
                 && self.routed.includes(release, c.replica)
         };
         !self.parked && these.any(has)
+    }
+
+    /// Whether one that users get to answers.
+    pub(crate) fn answers(&self, release: ReleaseNumber) -> bool {
+        self.seen.without_idle().0.is_healthy(release)
     }
 
     fn answer(&self, release: ReleaseNumber, replicas: &Replicas) -> bool {

@@ -118,6 +118,10 @@ impl Containers for Sim {
                 if !world.pulled.contains(&order.image.digest) {
                     world.violation(format!("{name} was started without its image"));
                 }
+                let open = world.containers.get(&name).map_or(0, |one| one.open);
+                if open > 0 {
+                    world.violation(format!("{name} was replaced with {open} requests inside"));
+                }
                 world.made += 1;
                 let one = Modelled {
                     id: format!("id{}", world.made),

@@ -80,6 +80,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "rolled back while more containers start",
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Deploy(
+                Behaviour::HealthyAfter(Duration::from_secs(5)),
+                Outcome::Promoted,
+            ),
+            Ask::File(&[THREE]),
+            Ask::Wait(Duration::from_secs(4)),
+            Ask::Rollback(Outcome::Promoted),
+            Ask::Wait(Duration::from_secs(60)),
+        ],
+        serves: Some(1),
+        ..PLAIN
+    },
+    Scenario {
         name: "another image and more containers",
         asks: &[
             Ask::Deploy(Behaviour::Good, Outcome::Promoted),

@@ -6,6 +6,7 @@ use cutover_plan::id::Replica;
 use cutover_plan::observed::Condition;
 use cutover_plan::outcome::Outcome;
 use cutover_plan::spec::Bytes;
+use cutover_plan::step::Step;
 use insta::assert_snapshot;
 
 use super::{after, check};
@@ -72,26 +73,32 @@ if it goes bad, it is taken back:
 }
 
 #[test]
-fn container_that_somebody_removed_or_that_ended_comes_back() {
+fn container_that_somebody_removed_comes_back_and_one_that_ended_is_the_engines() {
     let mut host = from_to(3, 3);
     host.seen.containers.retain(|one| one.replica != Replica(1));
     host.seen.containers[1].condition = Condition::Stopped;
-    assert_snapshot!(check(&host, &scale()), @r"
-shop: scale v1 (image 1)
-v1 has 2 containers, the app's file says 3
-  1. preflight engine, registry, disk and memory
-  2. pull      image 1
-  3. shift     all requests to v1
-  4. start     v1 (replicas 1, 2) in blue
-  5. gate      v1 (replicas 1, 2) must answer GET / well 2 times in a row within 30s
-  6. shift     all requests to v1 (replicas 0, 1, 2)
-if it goes bad, it is taken back:
-   - shift     all requests to v1
-   - drain     v1 (replicas 1, 2): wait up to 30s for its open requests
-   - retire    v1 (replicas 1, 2): stop with 10s of grace, remove
-");
+    let plan = host.plan(&scale()).expect("a plan");
+    let started = plan.steps.iter().find_map(|planned| match &planned.step {
+        Step::Start { replicas, .. } => Some(replicas.clone()),
+        _ => None,
+    });
+    assert_eq!(started, Some([Replica(1)].into()));
     host.carry_out(&scale(), |_, _| Fate::Done);
     assert_eq!(replicas(&host), [0, 1, 2]);
+}
+
+#[test]
+fn what_was_left_behind_stands_in_no_deploys_way_whatever_ended_since() {
+    let mut host = from_to(2, 3);
+    let told = host.carry_out(&scale(), |_, step| match step.name() {
+        "gate" | "retire" => Fate::Fails(FailureClass::Host),
+        _ => Fate::Done,
+    });
+    assert_eq!(told.outcome, Outcome::Failed);
+    assert_eq!(replicas(&host), [0, 1, 2]);
+    host.seen.containers[1].condition = Condition::Stopped;
+    host.plan(&scale()).expect("a plan");
+    assert_eq!(host.deploy(2).outcome, Outcome::Promoted);
 }
 
 #[test]
