@@ -83,12 +83,13 @@ impl<'a> Draft<'a> {
         self.kind == Kind::Rollback
     }
 
-    /// Whether the release is gone back to, and all that it had is still there, or
-    /// users have nowhere else to be. Another number is for later: it scales then.
+    /// Whether the release is gone back to, and enough of it is still there, or
+    /// users have nowhere else to be. What is more than enough goes later.
     pub(super) fn is_warm_rollback(&self) -> bool {
         let new = self.release.number;
         let healthy = self.observed.healthy_replicas_of(new);
-        let warm = !healthy.is_empty() && healthy == self.observed.replicas_of(new);
+        let enough = healthy.len() >= usize::from(self.spec.replicas);
+        let warm = enough && healthy == self.observed.replicas_of(new);
         self.is_rollback() && (warm || self.old == Some(new))
     }
 

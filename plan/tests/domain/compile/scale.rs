@@ -183,3 +183,28 @@ no release serves all users with a container that runs
 hint: deploy an image, or roll back
 ");
 }
+
+#[test]
+fn warm_release_with_more_containers_than_the_file_says_is_gone_back_to_at_once() {
+    let mut host = Host::new();
+    host.spec.replicas = 3;
+    host.deploy(1);
+    host.deploy(2);
+    let first = |host: &Host| {
+        let plan = host.plan(&Request::Rollback).expect("a plan");
+        plan.steps[0].step.name()
+    };
+    host.spec.replicas = 2;
+    assert_eq!(first(&host), "gate");
+    host.rollback();
+    assert_eq!(
+        host.carry_out(&scale(), |_, _| Fate::Done).outcome,
+        Outcome::Promoted
+    );
+    assert_eq!(replicas(&host), [0, 1]);
+    // Fewer would be less than was asked for.
+    let mut host = from_to(2, 2);
+    host.deploy(2);
+    host.spec.replicas = 3;
+    assert_eq!(first(&host), "preflight");
+}
