@@ -8,12 +8,12 @@ use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 
 use crate::containers::{
-    Container, ContainerError, ContainerErrorKind, ContainerState, StartOrder,
+    Container, ContainerError, ContainerErrorKind, ContainerState, KILLED, LastEnd, StartOrder,
 };
 
 use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, WithHint as _, error};
-use super::{create, environment, labels, network, removal, sight};
+use super::{create, environment, events, labels, network, removal, sight};
 
 /// Starts the container of `order`; the network is there.
 pub(super) async fn start(
@@ -183,8 +183,17 @@ async fn look(engine: &Connection, name: &str, id: &str) -> Result<Container, Co
         error: said,
     } = &container.state
     {
-        let mut reason = format!("{name} exited with {code} right away");
-        if *out_of_memory {
+        let mut end = LastEnd {
+            code: *code,
+            out_of_memory: *out_of_memory,
+        };
+        if end.code == KILLED && !end.out_of_memory {
+            // The engine may not have heard of the memory yet.
+            let known = events::last_end(engine, &container).await;
+            end = known.ok().flatten().unwrap_or(end);
+        }
+        let mut reason = format!("{name} exited with {} right away", end.code);
+        if end.out_of_memory {
             reason.push_str(", out of memory");
         }
         if let Some(said) = said {
