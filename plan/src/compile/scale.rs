@@ -54,17 +54,15 @@ pub(super) fn steps(
         true => missing.clone(),
         false => wanted.clone(),
     };
-    if !gated.is_empty() {
-        draft.gate(Replicas::Only(gated));
-        let mut back = vec![Step::Shift {
-            to: only(&there),
-            from: only(&wanted),
-        }];
-        if !missing.is_empty() {
-            back.push(draft.drain_step(release, Replicas::Only(missing)));
-        }
-        draft.shift(only(&wanted), Undo::Steps(back));
+    draft.gate(Replicas::Only(gated));
+    let mut back = vec![Step::Shift {
+        to: only(&there),
+        from: only(&wanted),
+    }];
+    if !missing.is_empty() {
+        back.push(draft.drain_step(release, Replicas::Only(missing)));
     }
+    draft.shift(only(&wanted), Undo::Steps(back));
     if !surplus.is_empty() {
         let these = Replicas::Only(surplus);
         draft.tidy(draft.drain_step(release, these.clone()));
