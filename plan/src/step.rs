@@ -242,7 +242,8 @@ impl Step {
     pub const START_DEADLINE: Duration = Duration::from_secs(120);
     /// The proxy answers in milliseconds; the rest is room for its restart.
     pub const SHIFT_DEADLINE: Duration = Duration::from_secs(60);
-    /// What the engine needs beyond the grace to stop and remove containers.
+    /// What the engine may take beyond what a step waits for: it stands still for
+    /// some tens of seconds on a busy disk.
     pub const ENGINE_MARGIN: Duration = Duration::from_secs(60);
     /// What a watch needs beyond its window: the front-door probe and a restart of the agent.
     pub const WATCH_MARGIN: Duration = Duration::from_secs(60);
@@ -262,7 +263,10 @@ impl Step {
             Self::Start { .. } => Self::START_DEADLINE,
             Self::Gate {
                 deadline, check, ..
-            } => deadline.saturating_add(check.timeout),
+            } => {
+                let last = deadline.saturating_add(check.timeout);
+                last.saturating_add(Self::ENGINE_MARGIN)
+            }
             Self::Preview { .. } | Self::Mirror { .. } | Self::Park { .. } | Self::Shift { .. } => {
                 Self::SHIFT_DEADLINE
             }

@@ -153,6 +153,18 @@ impl Engine {
         self.end(Signal::KILL).await
     }
 
+    /// Has it stand still for a while, as one on a busy disk does.
+    ///
+    /// # Errors
+    ///
+    /// It did not run.
+    pub async fn stand_still(&self, time: Duration) -> anyhow::Result<()> {
+        let process = self.process.as_ref().context("it does not run")?;
+        process.signal(Signal::STOP)?;
+        tokio::time::sleep(time).await;
+        process.signal(Signal::CONT)
+    }
+
     async fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
         let process = self.process.take().context("it does not run")?;
         process.signal(signal)?;

@@ -62,7 +62,9 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let left = deadline
             .saturating_sub(spent)
             .max(RESUMED_AT_LEAST.min(deadline));
-        let begun = Instant::now();
+        // What the release took. An engine that stands still is not held against it,
+        // but for the step's own deadline.
+        let mut taken = Duration::ZERO;
         let mut gate = Gate::new(release, check, deadline, left);
         let mut restarts = None;
         loop {
@@ -77,6 +79,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 let failure = Failure::new(FailureClass::Release, gate.casualty(&casualty));
                 return Err(failure.log(log));
             }
+            let asked = Instant::now();
             let answer = match self.ask(container, check).await {
                 HealthAnswer::Good => Answer::Good,
                 HealthAnswer::Bad(answer) => Answer::Bad(answer),
@@ -84,8 +87,12 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
             if let Some(news) = gate.news(&answer) {
                 let _ = self.progress.send(news);
             }
-            match gate.answer(answer, begun.elapsed()) {
-                Passage::Ask(pause) => tokio::time::sleep(pause).await,
+            taken += asked.elapsed();
+            match gate.answer(answer, taken) {
+                Passage::Ask(pause) => {
+                    tokio::time::sleep(pause).await;
+                    taken += pause;
+                }
                 Passage::Open { .. } => return Ok(()),
                 Passage::Shut { because, hint } => {
                     let log = self.log_of(&containers, release).await;

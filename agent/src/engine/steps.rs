@@ -33,6 +33,9 @@ use crate::traffic::{Traffic, TrafficError};
 /// Lines of the app that a failure carries: a stack trace fits.
 const LOG_LINES: usize = 40;
 
+/// How long the engine may take to read them: users may be waiting for the way back.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How often a pull is begun when the registry or the engine does not answer:
 /// half a minute of waiting, in which either may be restarted.
 const PULL_TRIES: u32 = 6;
@@ -396,14 +399,12 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let Some(container) = all.iter().find(|c| c.release == release) else {
             return Vec::new();
         };
-        match self
-            .drivers
-            .containers
-            .last_lines(container, LOG_LINES)
-            .await
-        {
-            Ok(lines) => lines,
-            Err(error) => vec![format!("(its log could not be read: {})", error.reason)],
+        let unread = |reason: &str| vec![format!("(its log could not be read: {reason})")];
+        let lines = self.drivers.containers.last_lines(container, LOG_LINES);
+        match tokio::time::timeout(LOG_PATIENCE, lines).await {
+            Ok(Ok(lines)) => lines,
+            Ok(Err(error)) => unread(&error.reason),
+            Err(_) => unread("the engine did not answer"),
         }
     }
 

@@ -85,6 +85,41 @@ async fn an_engine_restarted_in_each_step_loses_no_request_where_containers_live
     rig.has_a_plain_route().await
 }
 
+#[tokio::test]
+async fn an_engine_that_stands_still_at_a_gate_is_not_held_against_the_release()
+-> anyhow::Result<()> {
+    let engine = Engine::start("still", Containers::LiveOn).await?;
+    let setup = Setup {
+        app_tables: Some(TABLES.replace("deadline = \"20s\"", "deadline = \"4s\"")),
+        engine: Some(engine.address()),
+        ..Setup::default()
+    };
+    let rig = Rig::start("still", &setup).await?;
+    let one = image::build("still", &[("VERSION", "1")]).await?;
+    rig.must_deploy(&one).await?;
+
+    // Longer than the gate and the last question together.
+    let longer = Duration::from_secs(8);
+    let good = image::build("still", &[("VERSION", "2"), ("SLOW_START_S", "2")]).await?;
+    let following = rig.begin_deploy(&good)?;
+    rig.does("gate", DEADLINE).await?;
+    engine.stand_still(longer).await?;
+    let ran = following.await??;
+    ensure!(ran.code == 0, "{}: {}", ran.code, ran.text);
+
+    let bad = [("VERSION", "3"), ("UNHEALTHY", "no database at hand")];
+    let bad = image::build("still", &bad).await?;
+    let following = rig.begin_deploy(&bad)?;
+    rig.does("gate", DEADLINE).await?;
+    engine.stand_still(longer).await?;
+    let ran = following.await??;
+    ensure!(ran.code == 1, "{}: {}", ran.code, ran.text);
+    let told = "v3 was not healthy within 4s: GET /healthz: answered 503";
+    ensure!(ran.text.contains(told), "{}", ran.text);
+    assert_eq!(rig.version().await?, "2");
+    rig.has_a_plain_route().await
+}
+
 /// How a deploy ended that the host disturbed: the truth is told, and the users are
 /// where it is told that they are.
 async fn ended_truly(rig: &Rig, ran: &Ran, old: &str, new: &str) -> anyhow::Result<()> {
