@@ -56,6 +56,10 @@ fn outcomes(scenario: &Scenario, faults: &Faults, report: &Report, found: &mut V
             || (!faults.points.is_empty()
                 && expected == Some(Outcome::Failed)
                 && got == Some(Outcome::RolledBack))
+            // What dies after a while may die in a pause, before it has users.
+            || (faults.stand_still()
+                && expected == Some(Outcome::RolledBack)
+                && got == Some(Outcome::Failed))
             // With a deploy before it that failed, there may be more or less to roll
             // back to; that what is promoted serves is looked at apart.
             || (faults.are_visible() && matches!(ask, Ask::Rollback(_) | Ask::RollbackRefused(_)))

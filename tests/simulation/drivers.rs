@@ -43,6 +43,8 @@ struct State {
     hit: usize,
     /// Until when a maker of effects cannot be reached.
     away: Option<(&'static str, Instant)>,
+    /// Until when one answers nothing.
+    still: Option<(&'static str, Instant)>,
     story: Vec<String>,
     dead: bool,
 }
@@ -70,6 +72,7 @@ impl Sim {
             makers: Vec::new(),
             hit: 0,
             away: None,
+            still: None,
             story: Vec::new(),
             dead: false,
         };
@@ -155,6 +158,15 @@ impl Sim {
             .is_some_and(|(one, until)| one == maker && Instant::now() < until)
     }
 
+    /// The time that an answer of a maker takes.
+    async fn answers(&self, maker: &'static str) {
+        sleep(QUICK).await;
+        let still = self.state.lock().unwrap().still;
+        if let Some((_, until)) = still.filter(|(one, _)| *one == maker) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     fn die(&self) {
         self.state.lock().unwrap().dead = true;
         self.crashed.notify_one();
@@ -167,7 +179,7 @@ impl Sim {
         name: String,
         make: impl Fn(&mut World) -> A,
     ) -> Result<A, Trouble> {
-        sleep(QUICK).await;
+        self.answers(maker).await;
         if self.is_away(maker) {
             return Err(Trouble::Unreachable);
         }
@@ -193,6 +205,9 @@ impl Sim {
                 std::future::pending::<()>().await;
             }
             Some(Fault::Late) => sleep(LATE).await,
+            Some(Fault::StandsStill) => {
+                self.state.lock().unwrap().still = Some((maker, Instant::now() + LATE));
+            }
             _ => {}
         }
         Ok(answer)

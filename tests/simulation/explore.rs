@@ -54,6 +54,13 @@ pub(crate) fn each_outside(calm: &Calm, fault: Fault) -> Vec<Faults> {
     all.map(|at| Faults::one(at, fault)).collect()
 }
 
+/// A fault at each effect of one maker.
+pub(crate) fn each_of(calm: &Calm, maker: &str, fault: Fault) -> Vec<Faults> {
+    let made = |at: &usize| calm.makers[*at] == maker;
+    let all = calm.effects().filter(made);
+    all.map(|at| Faults::one(at, fault)).collect()
+}
+
 /// A crash at each effect, and another one at these places behind it.
 pub(crate) fn twice(calm: &Calm, behind: impl IntoIterator<Item = usize> + Clone) -> Vec<Faults> {
     let all = calm.effects().flat_map(|first| {

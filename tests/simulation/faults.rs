@@ -21,11 +21,13 @@ pub(crate) enum Fault {
     AnswerLost,
     /// It is made, and the answer comes after twenty seconds.
     Late,
+    /// It is made and answered; then its maker answers nothing for twenty seconds.
+    StandsStill,
     /// The proxy is another process from then on, whose counts begin anew.
     AnewProxy,
 }
 
-const NAMES: [(Fault, &str); 8] = [
+const NAMES: [(Fault, &str); 9] = [
     (Fault::CrashBefore, "crash-before"),
     (Fault::CrashAfter, "crash-after"),
     (Fault::Twice, "twice"),
@@ -33,6 +35,7 @@ const NAMES: [(Fault, &str); 8] = [
     (Fault::Unavailable, "unavailable"),
     (Fault::AnswerLost, "answer-lost"),
     (Fault::Late, "late"),
+    (Fault::StandsStill, "stands-still"),
     (Fault::AnewProxy, "anew-proxy"),
 ];
 
@@ -67,6 +70,11 @@ impl Faults {
         self.points
             .iter()
             .any(|(_, fault)| matches!(fault, Fault::Fail | Fault::Late))
+    }
+
+    pub(crate) fn stand_still(&self) -> bool {
+        let mut points = self.points.iter();
+        points.any(|(_, fault)| *fault == Fault::StandsStill)
     }
 }
 

@@ -146,7 +146,7 @@ impl Containers for Sim {
     }
 
     async fn list(&self, app: &AppName) -> Result<Vec<Container>, ContainerError> {
-        sleep(QUICK).await;
+        self.answers("engine").await;
         if self.is_away("engine") {
             return Err(engine_trouble(Trouble::Unreachable));
         }
@@ -231,7 +231,7 @@ impl Containers for Sim {
         made.await.map_err(engine_trouble)?;
         progress("it has begun".to_owned());
         loop {
-            sleep(QUICK).await;
+            self.answers("engine").await;
             if self.is_away("engine") {
                 return Err(engine_trouble(Trouble::Unreachable));
             }
@@ -265,7 +265,7 @@ impl Containers for Sim {
     }
 
     async fn remove_hooks(&self, app: &AppName, _: Duration) -> Result<(), ContainerError> {
-        sleep(QUICK).await;
+        self.answers("engine").await;
         if self.is_away("engine") {
             return Err(engine_trouble(Trouble::Unreachable));
         }

@@ -61,7 +61,9 @@ impl Sim {
                 written.and(Err(dead()))
             }
             // An append is one transaction, which nothing makes twice.
-            Some(Fault::Twice | Fault::Late | Fault::AnewProxy) | None => write(),
+            Some(Fault::Twice | Fault::Late | Fault::StandsStill | Fault::AnewProxy) | None => {
+                write()
+            }
         }
     }
 }
