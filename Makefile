@@ -20,10 +20,10 @@ demo: programs
 
 # Nothing reaches a network from inside the test host, so all is built before.
 # Most tests wait for most of their time, so more run at once than there are cores.
-test: export RUST_TEST_THREADS ?= 4
+test: export RUST_TEST_THREADS ?= 5
 test: build conformance
 	tests/host/install podman
-	tests/host/run cargo test --workspace --offline --locked $(TESTS)
+	$(if $(TESTS),tests/host/run cargo test --workspace --offline --locked $(TESTS),tests/run)
 
 lint: toolchain
 	.github/lint
@@ -56,7 +56,7 @@ bench-deploy: app
 bench-judge: toolchain
 	cargo run --release --package cutover-plan --example bench-judge --locked -- $(RUNS)
 
-build: programs
+build: app
 	cargo build --workspace --all-targets --locked
 
 programs: app

@@ -172,7 +172,7 @@ impl Host {
         let load = self.rig.load()?;
         let load = load.users(Kind::KeepAlive, 3).users(Kind::Fresh, 2);
         let load = load.users(Kind::Post, 1);
-        load.pause(Duration::from_millis(5)).start()
+        load.pause(Duration::from_millis(10)).start()
     }
 
     /// Deploys the bad release; afterwards all is as before.

@@ -94,7 +94,7 @@ impl Shape {
             .users(Kind::KeepAlive, 3)
             .users(Kind::Fresh, 2)
             .users(Kind::Post, 2)
-            .pause(Duration::from_millis(5))
+            .pause(Duration::from_millis(10))
             .start()?;
         load.more_ok(100, DEADLINE).await?;
         let mut journals = Vec::new();
@@ -151,7 +151,7 @@ async fn a_shadow_that_only_compares_ends_with_its_report() -> anyhow::Result<()
     let two = image::build(shape.app, &[("VERSION", "2")]).await?;
     rig.must_deploy(&one).await?;
     let load = rig.load()?.users(Kind::KeepAlive, 4);
-    let load = load.pause(Duration::from_millis(5)).start()?;
+    let load = load.pause(Duration::from_millis(10)).start()?;
     load.more_ok(50, DEADLINE).await?;
     let ran = rig.deploy(&two).await?;
     load.more_ok(50, DEADLINE).await?;
