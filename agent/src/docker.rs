@@ -12,6 +12,7 @@
 //! everything read from an answer may be missing. Tried with Engine
 //! 20.10 and 28.5, the latter with both of its image stores, and with Podman 4.3.
 
+mod address;
 mod connection;
 mod create;
 mod environment;
@@ -113,8 +114,8 @@ impl Containers for Docker {
     }
 
     async fn start(&self, order: &StartOrder) -> Result<Container, ContainerError> {
-        network::ensure(&self.connection).await?;
-        start::start(&self.connection, order).await
+        let addresses = network::ensure(&self.connection).await?;
+        start::start(&self.connection, order, addresses).await
     }
 
     async fn list(&self, app: &AppName) -> Result<Vec<Container>, ContainerError> {

@@ -84,7 +84,9 @@ impl Engine {
         // The agent would name the bridge of the network as it does with every engine,
         // and the test host's engine has one of that name.
         let label = "--label=cutover.network=cutover";
-        let network = ["network", "create", label, "cutover"];
+        let subnet = format!("--subnet=10.{number}.1.0/24");
+        let range = format!("--ip-range=10.{number}.1.128/25");
+        let network = ["network", "create", label, &subnet, &range, "cutover"];
         engine.docker(&network).await?;
         Ok(engine)
     }

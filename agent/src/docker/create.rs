@@ -4,11 +4,13 @@
 //! privilege, no published port and no namespace of the host to be had here.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount, MountType,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig,
+    HostConfigLogConfig, Mount, MountType, NetworkingConfig, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 use cutover_plan::spec::{DockerHealth, ExtraHost, Logging, RunSpec, Tmpfs, Ulimit, Volume};
 
@@ -16,18 +18,23 @@ use crate::containers::StartOrder;
 
 use super::{labels, network};
 
-/// The container of `order`, with these variables.
+/// The container of `order`, with these variables, at an address that it keeps.
 ///
 /// There is no init process beside the app unless the engine is set up to add
 /// one: images that bring their own insist on being the first process.
-pub(super) fn body(order: &StartOrder, environment: Vec<String>) -> ContainerCreateBody {
+pub(super) fn body(
+    order: &StartOrder,
+    environment: Vec<String>,
+    address: Option<Ipv4Addr>,
+) -> ContainerCreateBody {
     ContainerCreateBody {
         image: Some(order.image.to_string()),
         env: Some(environment),
         user: order.run.user.clone(),
         cmd: order.run.command.clone(),
         entrypoint: order.run.entrypoint.clone(),
-        labels: Some(labels_of(order)),
+        labels: Some(labels_of(order, address)),
+        networking_config: address.map(kept),
         healthcheck: healthcheck(order.run.docker_health),
         stop_signal: order.run.stop_signal.clone(),
         // So that a stop by hand or by the engine's own shutdown is as patient as ours.
@@ -128,7 +135,7 @@ pub(super) fn healthcheck(docker: DockerHealth) -> Option<HealthConfig> {
 }
 
 /// Those of the app's file, and ours over them.
-fn labels_of(order: &StartOrder) -> HashMap<String, String> {
+fn labels_of(order: &StartOrder, address: Option<Ipv4Addr>) -> HashMap<String, String> {
     let health = match order.run.docker_health {
         DockerHealth::Ignore => labels::IGNORE,
         DockerHealth::Require => labels::REQUIRE,
@@ -145,8 +152,24 @@ fn labels_of(order: &StartOrder) -> HashMap<String, String> {
         (labels::HEALTH, health.to_owned()),
     ];
     let mut all: HashMap<String, String> = order.run.labels.clone().into_iter().collect();
+    let address = address.map(|address| (labels::ADDRESS, address.to_string()));
+    let ours = ours.into_iter().chain(address);
     all.extend(ours.map(|(name, value)| (name.to_owned(), value)));
     all
+}
+
+fn kept(address: Ipv4Addr) -> NetworkingConfig {
+    let ipam = EndpointIpamConfig {
+        ipv4_address: Some(address.to_string()),
+        ..EndpointIpamConfig::default()
+    };
+    let endpoint = EndpointSettings {
+        ipam_config: Some(ipam),
+        ..EndpointSettings::default()
+    };
+    NetworkingConfig {
+        endpoints_config: Some(HashMap::from([(network::NAME.to_owned(), endpoint)])),
+    }
 }
 
 /// A grace as the engine counts it, never shorter than it was.

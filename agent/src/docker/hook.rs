@@ -166,7 +166,7 @@ async fn make(
     let mut variables = environment::of(&order.run).await?;
     let ours = order.variables();
     variables.extend(ours.iter().map(|(name, value)| format!("{name}={value}")));
-    let mut body = create::body(&like, variables);
+    let mut body = create::body(&like, variables, None);
     body.cmd = Some(order.command.clone());
     // It is judged by how it ends.
     body.healthcheck = create::healthcheck(DockerHealth::Ignore);

@@ -6,12 +6,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::{NetworkConnectRequest, NetworkCreateRequest};
+use bollard::models::{NetworkConnectRequest, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::InspectNetworkOptions;
 use tokio::time::{Instant, sleep};
 
 use crate::containers::{ContainerError, ContainerErrorKind};
 
+use super::address::{Addresses, halves};
 use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, WithHint as _, error};
 use super::labels;
@@ -23,21 +24,25 @@ pub(super) const NAME: &str = "cutover";
 /// name, but not one bridge: whoever comes second finds the network of the first.
 const BRIDGE: &str = "cutover0";
 
+/// The name of one that is there for a moment only.
+const PROBE: &str = "cutover-probe";
+
 /// How long another maker of the network may take; the engine needs a tenth of a second.
 const MAKING: Duration = Duration::from_secs(10);
 
 /// Between two looks for it meanwhile.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Makes the network, unless it is there.
-pub(super) async fn ensure(engine: &Connection) -> Result<(), ContainerError> {
+/// Makes the network, unless it is there. The answer is which addresses of it
+/// containers can keep.
+pub(super) async fn ensure(engine: &Connection) -> Result<Option<Addresses>, ContainerError> {
     let end = Instant::now() + MAKING;
     loop {
-        if is_there(engine).await? {
-            return Ok(());
+        if let Some(there) = find(engine).await? {
+            return Ok(Addresses::of(there.ipam.as_ref()));
         }
         match create(engine).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {}
             Err(fault) if Instant::now() < end && is_being_made(&fault) => sleep(PAUSE).await,
             Err(fault) if fault.says(&["address pool"]) => {
                 let hint = "all of the engine's address pools are in use: docker network prune frees those of unused networks";
@@ -48,7 +53,7 @@ pub(super) async fn ensure(engine: &Connection) -> Result<(), ContainerError> {
     }
 }
 
-async fn is_there(engine: &Connection) -> Result<bool, ContainerError> {
+async fn find(engine: &Connection) -> Result<Option<NetworkInspect>, ContainerError> {
     let found = engine
         .call(
             "looking for the network cutover",
@@ -62,17 +67,17 @@ async fn is_there(engine: &Connection) -> Result<bool, ContainerError> {
         .await;
     match found {
         Ok(network) => {
-            let labels = network.labels.unwrap_or_default();
-            if labels.contains_key(labels::NETWORK) {
-                return Ok(true);
+            let labels = network.labels.as_ref();
+            if labels.is_some_and(|labels| labels.contains_key(labels::NETWORK)) {
+                return Ok(Some(network));
             }
             let reason = "there is a network named cutover that Cutover did not make";
             Err(error(ContainerErrorKind::Host, reason).with_hint(format!(
-                "remove it, or make it anew with docker network create --label {}={NAME} {NAME}",
+                "remove it; the next start makes it. Or make it yourself: docker network create --label {}={NAME} --subnet 10.213.0.0/16 --ip-range 10.213.128.0/17 {NAME}",
                 labels::NETWORK
             )))
         }
-        Err(fault) if fault.is_missing() => Ok(false),
+        Err(fault) if fault.is_missing() => Ok(None),
         Err(fault) => Err(fault.into()),
     }
 }
@@ -127,17 +132,24 @@ pub(super) async fn join(
 }
 
 fn is_being_made(fault: &Fault) -> bool {
-    fault.is_conflict() || fault.says(&["same bridge name", "already exists", "already used"])
+    let words = [
+        "same bridge name",
+        "already exists",
+        "already used",
+        "overlaps",
+    ];
+    fault.is_conflict() || fault.says(&words)
 }
 
 async fn create(engine: &Connection) -> Result<(), Fault> {
-    let pair = |name: &str, value: &str| HashMap::from([(name.to_owned(), value.to_owned())]);
+    let ipam = match keeps_addresses(engine).await? {
+        true => halves(&free_subnet(engine).await?),
+        false => None,
+    };
     let request = NetworkCreateRequest {
-        name: NAME.to_owned(),
-        driver: Some("bridge".to_owned()),
-        labels: Some(pair(labels::NETWORK, NAME)),
         options: Some(pair("com.docker.network.bridge.name", BRIDGE)),
-        ..NetworkCreateRequest::default()
+        ipam,
+        ..named(NAME)
     };
     engine
         .call("making the network cutover", QUESTION, async |client| {
@@ -145,4 +157,44 @@ async fn create(engine: &Connection) -> Result<(), Fault> {
         })
         .await?;
     Ok(())
+}
+
+fn named(name: &str) -> NetworkCreateRequest {
+    NetworkCreateRequest {
+        name: name.to_owned(),
+        driver: Some("bridge".to_owned()),
+        labels: Some(pair(labels::NETWORK, name)),
+        ..NetworkCreateRequest::default()
+    }
+}
+
+fn pair(name: &str, value: &str) -> HashMap<String, String> {
+    HashMap::from([(name.to_owned(), value.to_owned())])
+}
+
+/// Podman with its older networks gives no container an address that it would not
+/// give by itself. It gives one that was let go only after all others.
+async fn keeps_addresses(engine: &Connection) -> Result<bool, Fault> {
+    let asked = engine.call("asking the engine what it is", QUESTION, async |client| {
+        client.version().await
+    });
+    let parts = asked.await?.components.unwrap_or_default();
+    Ok(!parts.iter().any(|part| part.name.starts_with("Podman")))
+}
+
+/// Addresses that are in nobody's way: the engine knows which, and tells by making
+/// a network of them.
+async fn free_subnet(engine: &Connection) -> Result<String, Fault> {
+    let what = "looking for free addresses for the network cutover";
+    let made = engine.call(what, QUESTION, async |client| {
+        let made = client.create_network(named(PROBE)).await?;
+        let found = client
+            .inspect_network(&made.id, None::<InspectNetworkOptions>)
+            .await;
+        client.remove_network(&made.id).await?;
+        found
+    });
+    let ipam = made.await?.ipam.unwrap_or_default();
+    let mut configs = ipam.config.into_iter().flatten();
+    Ok(configs.find_map(|config| config.subnet).unwrap_or_default())
 }

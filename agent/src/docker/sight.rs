@@ -2,7 +2,7 @@
 //! edited by hand, old engines leave fields out, and Podman has states of its own.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use bollard::models::{
     ContainerInspectResponse, ContainerStateStatusEnum as Status, HealthStatusEnum as Health,
@@ -39,6 +39,11 @@ impl Listed {
 
     pub(super) fn is_hook(&self) -> bool {
         self.label(labels::HOOK).is_some()
+    }
+
+    /// The address that it keeps.
+    pub(super) fn address(&self) -> Option<Ipv4Addr> {
+        self.label(labels::ADDRESS)?.parse().ok()
     }
 
     fn label(&self, name: &str) -> Option<&str> {

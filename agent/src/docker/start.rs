@@ -4,21 +4,26 @@
 //! is the container; what is ours and anything else is removed first; what is
 //! not ours is in the way and stays untouched.
 
-use bollard::models::ContainerInspectResponse;
+use std::net::Ipv4Addr;
+
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 
 use crate::containers::{
     Container, ContainerError, ContainerErrorKind, ContainerState, KILLED, LastEnd, StartOrder,
 };
 
+use super::address::Addresses;
 use super::connection::{Connection, QUESTION};
 use super::failure::{Fault, WithHint as _, error};
 use super::{create, environment, events, labels, network, removal, sight};
 
-/// Starts the container of `order`; the network is there.
+/// Starts the container of `order`; the network is there, and has such addresses
+/// to keep.
 pub(super) async fn start(
     engine: &Connection,
     order: &StartOrder,
+    addresses: Option<Addresses>,
 ) -> Result<Container, ContainerError> {
     let name = order.name();
     if let Some(seen) = sight::inspect(engine, &name).await? {
@@ -35,12 +40,30 @@ pub(super) async fn start(
         network::must_be_there(engine, network).await?;
     }
     let environment = environment::of(&order.run).await?;
-    let id = make(engine, order, &name, environment).await?;
+    let address = match addresses {
+        Some(addresses) => address(engine, addresses).await?,
+        None => None,
+    };
+    let body = create::body(order, environment, address);
+    let id = make(engine, order, &name, body).await?;
     if let Err(failure) = run(engine, order, &name, &id).await {
         discard(engine, order, &name, &id).await;
         return Err(failure);
     }
     look(engine, &name, &id).await
+}
+
+/// One that no container keeps, of any app. Two that start at once may choose the
+/// same, and then one of them chooses again.
+async fn address(
+    engine: &Connection,
+    addresses: Addresses,
+) -> Result<Option<Ipv4Addr>, ContainerError> {
+    let all = sight::all(engine).await?;
+    let taken = all.iter().filter_map(sight::Listed::address).collect();
+    // Without chance the first one that is free must do.
+    let chance = getrandom::u32().unwrap_or_default();
+    Ok(addresses.free(&taken, chance))
 }
 
 fn foreign(name: &str) -> ContainerError {
@@ -60,13 +83,12 @@ async fn make(
     engine: &Connection,
     order: &StartOrder,
     name: &str,
-    environment: Vec<String>,
+    body: ContainerCreateBody,
 ) -> Result<String, ContainerError> {
     let options = CreateContainerOptions {
         name: Some(name.to_owned()),
         ..CreateContainerOptions::default()
     };
-    let body = create::body(order, environment);
     let what = format!("creating the container {name}");
     let created = engine
         .call(what, QUESTION, async |client| {
@@ -143,6 +165,9 @@ fn refusal(mut fault: Fault) -> ContainerError {
         return fault
             .into_error(ContainerErrorKind::Release)
             .with_hint(hint);
+    }
+    if fault.says(&["address already in use"]) {
+        return fault.into_error(ContainerErrorKind::Unavailable);
     }
     if fault.says(&["error setting rlimit"]) {
         let hint = "write lower limits into [limits.ulimits] of the app's file";

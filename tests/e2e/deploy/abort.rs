@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, ensure};
 use cutover_tests::image::{self, Image};
 use cutover_tests::process::{Process, Signal};
 use cutover_tests::rig::{Rig, Setup, TABLES};
+use cutover_tests::wait::eventually;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -71,7 +73,25 @@ async fn ends(rig: &Rig, following: &Process, stop: Stop) -> anyhow::Result<()> 
     }
     let ended = following.ended(DEADLINE).await?;
     assert_eq!(ended.code(), Some(7), "{}", following.log());
-    following.wait_for_line("(aborted", DEADLINE).await?;
+    // Who was interrupted has a few seconds, and does not claim more than it has seen.
+    let last_word = eventually("a last word", DEADLINE, async || {
+        let aborted = following.line("(aborted");
+        let interrupted = || following.line("the agent takes the deploy back");
+        let told = match stop {
+            Stop::Command => aborted,
+            Stop::Interrupt => aborted.or_else(interrupted),
+        };
+        told.with_context(|| following.log())
+    })
+    .await?;
+    if !last_word.contains("(aborted") {
+        eventually("it is taken back", DEADLINE, async || {
+            let status = rig.status().await?;
+            ensure!(status["deploying"] == serde_json::Value::Null, "{status:#}");
+            Ok(())
+        })
+        .await?;
+    }
     let status = rig.status().await?;
     assert_eq!(status["last"]["outcome"], "aborted", "{status:#}");
     assert_eq!(status["serving"]["number"], 1, "{status:#}");

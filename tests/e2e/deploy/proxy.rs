@@ -38,7 +38,8 @@ async fn a_proxy_that_died_serves_its_stored_table_without_an_agent() -> anyhow:
 }
 
 #[tokio::test]
-async fn a_lost_table_and_a_moved_container_are_routed_again() -> anyhow::Result<()> {
+async fn a_lost_table_and_a_moved_container_are_routed_again_and_nobody_takes_an_address()
+-> anyhow::Result<()> {
     let mut rig = Rig::start("routed", &Setup::default()).await?;
     let one = image::build("routed", &[("VERSION", "1")]).await?;
     let two = image::build("routed", &[("VERSION", "2")]).await?;
@@ -49,24 +50,40 @@ async fn a_lost_table_and_a_moved_container_are_routed_again() -> anyhow::Result
     rig.start_proxy().await?;
     rig.sees("1", DEADLINE).await?;
 
-    // Somebody restarts the container by hand, and its address is taken.
+    // Somebody restarts the container by hand, and no other gets its address.
     let container = "cutover-routed-v1-0";
-    let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-    let network = "{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}";
-    let before = docker(&["inspect", "--format", address, container]).await?;
-    let network = docker(&["inspect", "--format", network, container]).await?;
+    let address = async || {
+        let template = "{{.NetworkSettings.Networks.cutover.IPAddress}}";
+        docker(&["inspect", "--format", template, container]).await
+    };
+    let before = address().await?;
     docker(&["restart", container]).await?;
     rig.sees("1", DEADLINE).await?;
     docker(&["stop", container]).await?;
-    let taker = format!("{network}-taker");
     let image = two.reference();
-    let taking = ["run", "--detach", "--name", &taker, "--network", &network];
-    docker(&[&taking[..], &[&image]].concat()).await?;
+    let mut takers = Vec::new();
+    for _ in 0..3 {
+        let taking = ["run", "--detach", "--network", "cutover", &image];
+        takers.push(docker(&taking).await?);
+    }
+    // Each finds nobody at the address, which takes its time.
+    for _ in 0..3 {
+        if let Ok(answered) = rig.version().await {
+            anyhow::bail!("another container answered: {answered}");
+        }
+    }
     docker(&["start", container]).await?;
     rig.sees("1", DEADLINE).await?;
-    let after = docker(&["inspect", "--format", address, container]).await?;
-    assert_ne!(after, before);
-    docker(&["rm", "--force", &taker]).await?;
+    assert_eq!(address().await?, before);
+
+    // Somebody gives it another one.
+    docker(&["network", "disconnect", "cutover", container]).await?;
+    docker(&["network", "connect", "cutover", container]).await?;
+    rig.sees("1", DEADLINE).await?;
+    assert_ne!(address().await?, before);
+    for taker in &takers {
+        docker(&["rm", "--force", taker]).await?;
+    }
 
     rig.must_deploy(&two).await?;
     assert_eq!(rig.version().await?, "2");
