@@ -207,7 +207,7 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 () = due => current = Some(self.begin_housekeeping(Kind::Retire)?),
                 turn = rounds.turn() => {
                     let seen = rounds.take(turn, || self.keep(keep::Aside::Ended));
-                    let miscounted = seen == Some(keep::Seen::Miscounted);
+                    let miscounted = seen.is_some_and(|seen| seen != keep::Seen::InOrder);
                     if miscounted && housekeeper.may_scale((self.time)()) {
                         current = Some(self.begin_housekeeping(Kind::Scale)?);
                     }

@@ -37,7 +37,7 @@ pub fn told(event: &Event, before: Option<&DeployState>) -> String {
                     format!("{app}: the time of the release that stands by is over")
                 }
                 (Kind::Scale, _) => {
-                    format!("{app}: the app's file says another number of containers")
+                    format!("{app}: its containers are not those of the app's file")
                 }
             };
             match window_override {

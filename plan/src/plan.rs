@@ -203,13 +203,13 @@ impl fmt::Display for Plan {
         }
         let begun = self.proved_after();
         if begun > 0 {
-            match self.users_after(begun) {
-                Users::Stay => writeln!(f, "if it goes bad, it stays: there is no better release")?,
-                Users::GoBack | Users::NeverCame => {
-                    writeln!(f, "if it goes bad, it is taken back:")?;
-                    for step in self.way_back(begun) {
-                        writeln!(f, "   - {step}")?;
-                    }
+            let back = self.way_back(begun);
+            if self.users_after(begun) == Users::Stay || back.is_empty() {
+                writeln!(f, "if it goes bad, it stays: there is no better release")?;
+            } else {
+                writeln!(f, "if it goes bad, it is taken back:")?;
+                for step in back {
+                    writeln!(f, "   - {step}")?;
                 }
             }
         }

@@ -112,6 +112,8 @@ pub(crate) enum Word {
 /// What is changed behind the agent's back.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Meddling {
+    /// Every container is removed.
+    Removed,
     /// The table is lost.
     Lost,
     /// Users are sent to the release that stands by.

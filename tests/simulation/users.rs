@@ -167,6 +167,11 @@ impl World {
         }
     }
 
+    /// All containers are gone, and what was in them with them.
+    pub(crate) fn cut_off(&mut self) {
+        self.users.inside.clear();
+    }
+
     /// The table has changed: who waits goes on if it lets them.
     pub(crate) fn let_go(&mut self, app: &str, now: Instant) {
         let route = self.table.apps.get(app);
@@ -277,8 +282,14 @@ impl World {
             Some(one) if one.good_answers < SUCCESSES => {
                 format!("had {} good answers only", one.good_answers)
             }
-            Some(_) => return Some(target.id),
+            Some(_) => {
+                self.deserted = false;
+                return Some(target.id);
+            }
         };
+        if self.deserted {
+            return None;
+        }
         self.violation(format!("{who} was lost: {} {fault}", target.id));
         None
     }

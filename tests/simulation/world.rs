@@ -58,6 +58,10 @@ pub(crate) struct World {
     pub(crate) may_refuse: bool,
     /// Whether the release that serves was made to answer nobody.
     pub(crate) sickened: bool,
+    /// Somebody removed all that users got to, and nobody answers them yet.
+    pub(crate) deserted: bool,
+    /// Somebody did so at some time.
+    pub(crate) removed: bool,
     /// Containers that the app's file asks for.
     pub(crate) replicas: u16,
     /// The same, when a release was started first.
@@ -261,7 +265,8 @@ impl World {
         let part = u64::from(WHOLE) / u64::from(wanted.unwrap_or(1).max(1)) + 1;
         for (pool, weight) in route.serving.weights() {
             let targets = route.pools[pool].targets.len() as u64;
-            if u64::from(weight.0) > targets * part && !self.sickened {
+            let by_hand = self.sickened || self.removed;
+            if u64::from(weight.0) > targets * part && !by_hand {
                 self.violation(format!(
                     "{weight} of all requests go to {targets} of {pool}"
                 ));
@@ -314,6 +319,11 @@ impl World {
                         one.behaviour = Behaviour::NeverHealthy;
                     }
                 }
+            }
+            Meddling::Removed => {
+                (self.deserted, self.removed) = (true, true);
+                self.containers.clear();
+                self.cut_off();
             }
             Meddling::Lost => self.table.apps.clear(),
             Meddling::LeftHeld => {

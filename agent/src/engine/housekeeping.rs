@@ -18,6 +18,7 @@ use cutover_plan::state::DeployState;
 use cutover_wire::request::Source;
 use jiff::Timestamp;
 
+use super::keep::Seen;
 use super::{Deploy, Engine, EngineError, Look, counting};
 use crate::containers::{Container, Containers};
 use crate::journal::Record;
@@ -126,28 +127,35 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
     /// Whether the release that serves has other containers than the app's file
-    /// says; the error is why that cannot be mended without a deploy. One of
-    /// which nothing runs is no matter of their number.
-    pub(super) fn is_miscounted(&self, containers: &[Container]) -> Result<bool, String> {
+    /// says, or none; the error is why that cannot be mended without a deploy. One
+    /// that has some, none of which runs, is no matter of their number.
+    pub(super) fn count(&self, containers: &[Container]) -> Result<Seen, String> {
         let to = &self.releases.traffic;
         let Some(serving) = to.sole() else {
-            return Ok(false);
+            return Ok(Seen::InOrder);
         };
         let of_serving = || containers.iter().filter(|one| one.release == serving);
         let serves = |one: &Container| to.includes(serving, one.replica);
         let there: BTreeSet<_> = of_serving().map(|one| one.replica).collect();
         let right = there == (0..self.spec.replicas).map(Replica).collect();
         let runs = |one: &Container| serves(one) && one.address().is_some();
-        if (right && of_serving().all(serves)) || !of_serving().any(runs) {
-            return Ok(false);
-        }
+        let seen = match of_serving().any(serves) {
+            false => Seen::Deserted(serving),
+            true if right && of_serving().all(serves) => return Ok(Seen::InOrder),
+            true if !of_serving().any(runs) => return Ok(Seen::InOrder),
+            true => Seen::Miscounted,
+        };
         let known = self.releases.find(serving);
         let fingerprint = self.fingerprint().map_err(|failure| failure.reason)?;
         if known.is_some_and(|known| known.release.fingerprint == fingerprint) {
-            return Ok(true);
+            return Ok(seen);
         }
         let reconfigured = CompileError::Reconfigured { serving };
-        Err(format!("{reconfigured}: {}", reconfigured.hint()))
+        let told = format!("{reconfigured}: {}", reconfigured.hint());
+        Err(match seen.trouble() {
+            Some(trouble) => format!("{trouble}; {told}"),
+            None => told,
+        })
     }
 }
 

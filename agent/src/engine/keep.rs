@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cutover_plan::id::AppName;
+use cutover_plan::id::{AppName, ReleaseNumber};
 use cutover_plan::observed::Condition;
 use cutover_plan::traffic::Traffic as Shares;
 use cutover_wire::table::Route;
@@ -64,6 +64,20 @@ pub(super) enum Seen {
     InOrder,
     /// The release that serves has other containers than the app's file says.
     Miscounted,
+    /// It has none.
+    Deserted(ReleaseNumber),
+}
+
+impl Seen {
+    /// What the log should know of it.
+    pub(super) fn trouble(self) -> Option<String> {
+        match self {
+            Self::InOrder | Self::Miscounted => None,
+            Self::Deserted(release) => Some(format!(
+                "no container of {release} is left, which should serve"
+            )),
+        }
+    }
 }
 
 impl<C: Containers> Rounds<C> {
@@ -110,7 +124,7 @@ impl<C: Containers> Rounds<C> {
             Turn::Looked(looked) => {
                 self.begin_anew();
                 let seen = looked.as_ref().ok().copied();
-                self.hear(looked.err());
+                self.hear(looked.map_or_else(Some, Seen::trouble));
                 seen
             }
         }
@@ -236,14 +250,16 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         };
         match route::put(lease, &*self.drivers.traffic, change).await {
             Ok(Put::Unchanged(_)) => {
-                match absent.into_inner().unwrap_or_else(PoisonError::into_inner) {
-                    None if aside == Aside::Ended && self.is_miscounted(&containers)? => {
-                        Ok(Seen::Miscounted)
-                    }
-                    None => Ok(Seen::InOrder),
-                    Some(release) => Err(format!(
+                let absent = absent.into_inner().unwrap_or_else(PoisonError::into_inner);
+                let seen = match aside {
+                    Aside::Kept => Seen::InOrder,
+                    Aside::Ended => self.count(&containers)?,
+                };
+                match (seen, absent) {
+                    (Seen::InOrder, Some(release)) => Err(format!(
                         "no container of {release} runs, which should serve"
                     )),
+                    (seen, _) => Ok(seen),
                 }
             }
             Ok(Put::Changed(generation)) => {

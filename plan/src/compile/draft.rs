@@ -6,7 +6,7 @@ mod parts;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::id::{Digest, ReleaseNumber, Replica};
+use crate::id::{Digest, ReleaseNumber, Replica, Slot};
 use crate::observed::{Condition, Observed, ObservedContainer};
 use crate::plan::{Kind, Plan, PlannedStep};
 use crate::release::{KnownRelease, Release, Standing};
@@ -156,8 +156,13 @@ impl<'a> Draft<'a> {
     /// may hold requests: of a drain that reached its deadline, or of a rollback
     /// that was aborted.
     pub(super) fn make_room(&mut self) {
+        self.make_room_beside(self.old);
+    }
+
+    /// The same, beside this one.
+    pub(super) fn make_room_beside(&mut self, stays: Option<ReleaseNumber>) {
         for number in self.observed.present() {
-            if Some(number) != self.old {
+            if Some(number) != stays {
                 self.must_retire(number, Replicas::All);
             }
         }
@@ -183,13 +188,23 @@ impl<'a> Draft<'a> {
     pub(super) fn start(&mut self, replicas: BTreeSet<Replica>) {
         let new = self.release.number;
         let undo = vec![self.retire_step(new, Replicas::Only(replicas.clone()))];
-        let start = Step::Start {
-            release: new,
-            image: self.release.image.clone(),
-            slot: self.slot(),
-            replicas,
-        };
+        let start = self.start_step(self.slot(), replicas);
         self.must(start, Undo::Steps(undo));
+    }
+
+    /// The same, where they stay whatever becomes of them.
+    pub(super) fn start_for_good(&mut self, slot: Slot, replicas: BTreeSet<Replica>) {
+        let start = self.start_step(slot, replicas);
+        self.must(start, Undo::Stay);
+    }
+
+    fn start_step(&self, slot: Slot, replicas: BTreeSet<Replica>) -> Step {
+        Step::Start {
+            release: self.release.number,
+            image: self.release.image.clone(),
+            slot,
+            replicas,
+        }
     }
 
     /// Nobody is sent to a release that has not passed here.
@@ -470,14 +485,11 @@ impl<'a> Draft<'a> {
 fn settled(observed: &Observed, kind: Kind) -> Option<ReleaseNumber> {
     let releases = &observed.releases;
     let serving = releases.serving;
-    if kind == Kind::Deploy && serving.is_some_and(|serving| !observed.is_healthy(serving)) {
-        let good = |(number, known): (&ReleaseNumber, &KnownRelease)| {
-            let proven = known.standing == Standing::Proven;
-            (proven && observed.is_healthy(*number)).then_some(*number)
-        };
-        if let Some(good) = releases.known.iter().rev().find_map(good) {
-            return Some(good);
-        }
+    if kind == Kind::Deploy
+        && serving.is_some_and(|serving| !observed.is_healthy(serving))
+        && let Some(good) = newest_good(observed)
+    {
+        return Some(good);
     }
     let is_sole = releases.traffic.sole() == serving;
     if is_sole || serving.is_some_and(|serving| observed.runs(serving)) {
@@ -485,6 +497,15 @@ fn settled(observed: &Observed, kind: Kind) -> Option<ReleaseNumber> {
     }
     let mut others = releases.known.keys().copied().rev();
     others.find(|number| observed.is_healthy(*number))
+}
+
+/// The newest release that has proved itself and answers.
+pub(super) fn newest_good(observed: &Observed) -> Option<ReleaseNumber> {
+    let good = |(number, known): (&ReleaseNumber, &KnownRelease)| {
+        let proven = known.standing == Standing::Proven;
+        (proven && observed.is_healthy(*number)).then_some(*number)
+    };
+    observed.releases.known.iter().rev().find_map(good)
 }
 
 /// Whether all that a release should have runs and answers, and nothing else of it.

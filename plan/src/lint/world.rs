@@ -47,6 +47,9 @@ pub(super) struct World {
     began: Traffic,
     /// Whether every user got to a healthy release when the plan began.
     began_good: bool,
+    /// The release that served when the plan began, if nothing was left of it: who
+    /// gets no answer has nothing to lose by one that starts.
+    deserted: Option<ReleaseNumber>,
     /// Whether a good release must be left: a deploy over one that serves could
     /// go to it, and no housekeeping takes it away. A rollback goes where a
     /// person wants it.
@@ -108,6 +111,10 @@ impl World {
                 .map(|(number, known)| (*number, known.release.image.digest.clone()))
                 .collect(),
             began_good: false,
+            deserted: releases
+                .traffic
+                .sole()
+                .filter(|one| !serving.present().contains(one)),
             keeps_good: matches!(kind, Kind::Deploy | Kind::Scale) && releases.serving.is_some(),
         };
         world.began_good = world.serves_good();
@@ -237,7 +244,7 @@ impl World {
             self.live.insert(one, slot);
             self.stopped.remove(&one);
             self.gated.remove(&one);
-            if self.gets_requests(one) {
+            if self.gets_requests(one) && self.deserted != Some(release) {
                 report(2, format!("{release} gets requests as soon as it starts"));
             }
         }

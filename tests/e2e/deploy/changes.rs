@@ -148,7 +148,30 @@ impl Changing {
             Ok(())
         })
         .await?;
-        self.serves_by(3, 3).await
+        self.serves_by(3, 3).await?;
+
+        // Also where it took all, and the image with them.
+        let tries = self.history().await?.len();
+        let all: Vec<_> = (0..3)
+            .map(|replica| format!("cutover-{}-v3-{replica}", self.shape.app))
+            .collect();
+        let mut remove = vec!["rm", "--force"];
+        remove.extend(all.iter().map(String::as_str));
+        docker(&remove).await?;
+        docker(&["image", "rm", "--force", &self.image.reference()]).await?;
+        self.rig.sees("1", DEADLINE).await?;
+        eventually("the end of it", DEADLINE, async || {
+            let history = self.history().await?;
+            ensure!(history.len() == tries + 1, "{history:#?}");
+            ensure!(history[0]["outcome"] == "promoted", "{history:#?}");
+            Ok(())
+        })
+        .await?;
+        self.serves_by(3, 3).await?;
+        let agent = self.rig.agent().context("it runs")?;
+        let told = "no container of v3 is left, which should serve";
+        ensure!(agent.log().contains(told), "{}", agent.log());
+        Ok(())
     }
 }
 

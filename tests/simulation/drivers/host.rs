@@ -130,7 +130,8 @@ impl Containers for Sim {
                     started: Instant::now(),
                     behaviour: world.images[&order.image.digest],
                     asked: 0,
-                    good_answers: 0,
+                    // Where nobody is left, whoever starts may be asked at once.
+                    good_answers: if world.deserted { SUCCESSES } else { 0 },
                     open: 0,
                     taken: 0,
                 };

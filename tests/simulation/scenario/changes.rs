@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use cutover_plan::outcome::Outcome;
 
-use super::{Ask, Behaviour, Edit, Moment, PLAIN, Scenario};
+use super::{Ask, Behaviour, Edit, Meddling, Moment, PLAIN, Scenario};
 
 const THREE: Edit = ("port = 8080", "port = 8080\nreplicas = 3");
 const ONE: Edit = ("replicas = 3", "replicas = 1");
@@ -93,6 +93,36 @@ pub(super) const SCENARIOS: &[Scenario] = &[
             Ask::Wait(Duration::from_secs(60)),
         ],
         serves: Some(1),
+        ..PLAIN
+    },
+    Scenario {
+        name: "somebody removes all that serves",
+        file: &[("port = 8080", "port = 8080\nreplicas = 2")],
+        asks: &[
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+            Ask::Meddle(Meddling::Removed),
+            // What fails is tried again after ten minutes.
+            Ask::Wait(Duration::from_secs(660)),
+        ],
+        serves: Some(1),
+        made: Some(4),
+        seen: |world| !world.deserted && world.containers.len() == 2,
+        ..PLAIN
+    },
+    Scenario {
+        name: "somebody removes all that serves, and an image comes",
+        asks: &[
+            Ask::Deploy(
+                Behaviour::HealthyAfter(Duration::from_secs(5)),
+                Outcome::Promoted,
+            ),
+            Ask::Meddle(Meddling::Removed),
+            Ask::Wait(Duration::from_secs(4)),
+            Ask::Deploy(Behaviour::Good, Outcome::Promoted),
+        ],
+        serves: Some(2),
+        made: Some(3),
+        seen: |world| !world.deserted,
         ..PLAIN
     },
     Scenario {

@@ -56,6 +56,37 @@ v1 has its containers: nothing to do
 }
 
 #[test]
+fn what_somebody_removed_altogether_is_started_again_and_stays() {
+    let mut host = from_to(2, 2);
+    host.spec.run.memory = Some(Bytes(256 << 20));
+    host.seen.containers.clear();
+    assert_snapshot!(check(&host, &scale()), @r"
+shop: scale v1 (image 1)
+no container of v1 is left, which should serve
+  1. preflight engine, registry, disk and memory (its limit is 512 MiB)
+  2. pull      image 1
+  3. start     v1 (replicas 0, 1) in blue
+  4. gate      v1 (replicas 0, 1) must answer GET / well 2 times in a row within 30s
+  5. shift     all requests to v1 (replicas 0, 1)
+if it goes bad, it stays: there is no better release
+");
+    let mut failed = from_to(2, 2);
+    failed.seen.containers.clear();
+    let told = failed.carry_out(&scale(), |_, step| match step.name() {
+        "gate" => Fate::Fails(FailureClass::Release),
+        _ => Fate::Done,
+    });
+    assert_eq!(told.outcome, Outcome::Failed);
+    assert_eq!(replicas(&failed), [0, 1]);
+    assert_eq!(
+        host.carry_out(&scale(), |_, _| Fate::Done).outcome,
+        Outcome::Promoted
+    );
+    assert_eq!(replicas(&host), [0, 1]);
+    assert_eq!(host.seen.releases.serving, Some(1.into()));
+}
+
+#[test]
 fn fewer_containers_are_asked_before_they_have_all_users() {
     let mut host = from_to(3, 1);
     assert_snapshot!(check(&host, &scale()), @r"
