@@ -207,8 +207,8 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
                 () = due => current = Some(self.begin_housekeeping(Kind::Retire)?),
                 turn = rounds.turn() => {
                     let seen = rounds.take(turn, || self.keep(keep::Aside::Ended));
-                    let miscounted = seen.is_some_and(|seen| seen != keep::Seen::InOrder);
-                    if miscounted && housekeeper.may_scale((self.time)()) {
+                    let now = (self.time)();
+                    if seen.is_some_and(|seen| housekeeper.may_scale(seen, now)) {
                         current = Some(self.begin_housekeeping(Kind::Scale)?);
                     }
                 }

@@ -64,17 +64,42 @@ async fn starting_twice_leaves_one_container_and_another_deploy_replaces_it() ->
 #[tokio::test]
 async fn a_network_that_another_makes_meanwhile_is_found() -> anyhow::Result<()> {
     let socket = host().folder("meanwhile")?.join("engine.sock");
-    let script = |request: &str, number| match number {
-        0 | 2 => stub::answer(404, r#"{"message":"network cutover not found"}"#),
-        1 | 3 => stub::answer(403, r#"{"message":"networks have same bridge name"}"#),
-        4 => stub::answer(200, r#"{"Labels":{"cutover.network":"cutover"}}"#),
-        _ => stub::answer(500, &format!(r#"{{"message":"asked {}"}}"#, &request[..15])),
+    let script = |request: &str, number| {
+        let asked: String = request.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        match (number, asked.as_str()) {
+            (0 | 7, "GET /networks/cutover") => {
+                stub::answer(404, r#"{"message":"network cutover not found"}"#)
+            }
+            (1 | 8, "GET /version") => stub::answer(200, "{}"),
+            (2 | 9, "DELETE /networks/cutover-probe") => {
+                stub::answer(404, r#"{"message":"network cutover-probe not found"}"#)
+            }
+            (3, "POST /networks/create") => stub::answer(201, r#"{"Id":"probe","Warning":""}"#),
+            (4, "GET /networks/probe") => {
+                let ipam = r#"{"IPAM":{"Config":[{"Subnet":"10.9.0.0/16"}]}}"#;
+                stub::answer(200, ipam)
+            }
+            (5, "DELETE /networks/probe") => stub::answer(204, ""),
+            (6, "POST /networks/create") => {
+                stub::answer(403, r#"{"message":"networks have same bridge name"}"#)
+            }
+            // Another one is looking, too.
+            (10, "POST /networks/create") => stub::answer(
+                409,
+                r#"{"message":"network with name cutover-probe already exists"}"#,
+            ),
+            (11, "GET /networks/cutover") => {
+                stub::answer(200, r#"{"Labels":{"cutover.network":"cutover"}}"#)
+            }
+            _ => stub::answer(500, &format!(r#"{{"message":"{number} asked {asked}"}}"#)),
+        }
     };
     stub::socket(&socket, Says::Script(script))?;
     let engine = Docker::connect(socket.to_str())?;
     let image = format!("localhost:5000/shop@sha256:{}", "0".repeat(64)).parse()?;
     let error = engine.start(&order("meanwhile", image)).await.unwrap_err();
-    assert!(error.reason.ends_with("asked GET /containers"), "{error:?}");
+    let next = "12 asked GET /containers/cutover-meanwhile-v1-0/json";
+    assert!(error.reason.ends_with(next), "{error:?}");
     Ok(())
 }
 

@@ -265,8 +265,9 @@ impl World {
         let part = u64::from(WHOLE) / u64::from(wanted.unwrap_or(1).max(1)) + 1;
         for (pool, weight) in route.serving.weights() {
             let targets = route.pools[pool].targets.len() as u64;
-            let by_hand = self.sickened || self.removed;
-            if u64::from(weight.0) > targets * part && !by_hand {
+            let few = u64::from(weight.0) > targets * part;
+            self.removed &= few;
+            if few && !self.sickened && !self.removed {
                 self.violation(format!(
                     "{weight} of all requests go to {targets} of {pool}"
                 ));

@@ -37,7 +37,13 @@ impl Addresses {
     /// go must not come back soon. None if all are.
     pub(super) fn free(&self, taken: &BTreeSet<Ipv4Addr>, chance: u32) -> Option<Ipv4Addr> {
         let size = self.all.size();
-        let mut tries = (0..size).map(|step| self.all.at(chance.wrapping_add(step) % size));
+        let start = chance % size;
+        // From the engine's half all ways would lead to the same address.
+        let start = match self.engines.has(self.all.at(start)) {
+            true => start ^ (size / 2),
+            false => start,
+        };
+        let mut tries = (0..size).map(|step| self.all.at((start + step) % size));
         tries.find(|one| {
             let outside = [self.all.at(0), self.all.at(size - 1)];
             let free = !outside.contains(one) && self.gateway != Some(*one);
@@ -148,6 +154,17 @@ mod tests {
         };
         assert_eq!(Addresses::of(Some(&any)), None);
         assert_eq!(Addresses::of(None), None);
+    }
+
+    #[test]
+    fn an_address_that_was_let_go_does_not_come_back_soon() {
+        let addresses = addresses("172.18.0.0/16").unwrap();
+        let nothing = BTreeSet::new();
+        let chances = (0..1000).map(|step: u32| step.wrapping_mul(0x9e37_79b9));
+        let given: BTreeSet<_> = chances
+            .filter_map(|chance| addresses.free(&nothing, chance))
+            .collect();
+        assert!(given.len() > 950, "{} of 1000", given.len());
     }
 
     #[test]

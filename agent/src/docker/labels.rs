@@ -19,7 +19,8 @@ pub const IMAGE: &str = "cutover.image";
 pub const PORT: &str = "cutover.port";
 /// What it speaks there, `http1` or `h2c`. Containers without it speak HTTP/1.1.
 pub const PROTOCOL: &str = "cutover.protocol";
-/// Its address in our network, where it keeps one for as long as it is there.
+/// The address in our network that it was made with, where it keeps one for as long
+/// as it is there.
 pub const ADDRESS: &str = "cutover.address";
 /// Whether its image's own HEALTHCHECK runs: `ignore` or `require`. Containers
 /// without it were made when it always ran.

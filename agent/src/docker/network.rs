@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bollard::models::{NetworkConnectRequest, NetworkCreateRequest, NetworkInspect};
+use bollard::models::{Ipam, NetworkConnectRequest, NetworkCreateRequest, NetworkInspect};
 use bollard::query_parameters::InspectNetworkOptions;
 use tokio::time::{Instant, sleep};
 
@@ -42,7 +42,11 @@ pub(super) async fn ensure(engine: &Connection) -> Result<Option<Addresses>, Con
             return Ok(Addresses::of(there.ipam.as_ref()));
         }
         match create(engine).await {
-            Ok(()) => {}
+            Ok(()) if Instant::now() < end => {}
+            Ok(()) => {
+                let reason = "the network cutover was made, and the engine does not show it";
+                return Err(error(ContainerErrorKind::Host, reason));
+            }
             Err(fault) if Instant::now() < end && is_being_made(&fault) => sleep(PAUSE).await,
             Err(fault) if fault.says(&["address pool"]) => {
                 let hint = "all of the engine's address pools are in use: docker network prune frees those of unused networks";
@@ -138,12 +142,13 @@ fn is_being_made(fault: &Fault) -> bool {
         "already used",
         "overlaps",
     ];
-    fault.is_conflict() || fault.says(&words)
+    // Another maker removes the network by which free addresses were looked for.
+    fault.is_conflict() || fault.is_missing() || fault.says(&words)
 }
 
 async fn create(engine: &Connection) -> Result<(), Fault> {
     let ipam = match keeps_addresses(engine).await? {
-        true => halves(&free_subnet(engine).await?),
+        true => free_addresses(engine).await?,
         false => None,
     };
     let request = NetworkCreateRequest {
@@ -183,18 +188,21 @@ async fn keeps_addresses(engine: &Connection) -> Result<bool, Fault> {
 }
 
 /// Addresses that are in nobody's way: the engine knows which, and tells by making
-/// a network of them.
-async fn free_subnet(engine: &Connection) -> Result<String, Fault> {
+/// a network of them. None if it has no two halves.
+async fn free_addresses(engine: &Connection) -> Result<Option<Ipam>, Fault> {
     let what = "looking for free addresses for the network cutover";
     let made = engine.call(what, QUESTION, async |client| {
+        // One may be left of a maker that was killed.
+        let _ = client.remove_network(PROBE).await;
         let made = client.create_network(named(PROBE)).await?;
         let found = client
             .inspect_network(&made.id, None::<InspectNetworkOptions>)
             .await;
-        client.remove_network(&made.id).await?;
+        // What cannot be removed now is in the way, and removed by the next try.
+        let _ = client.remove_network(&made.id).await;
         found
     });
     let ipam = made.await?.ipam.unwrap_or_default();
     let mut configs = ipam.config.into_iter().flatten();
-    Ok(configs.find_map(|config| config.subnet).unwrap_or_default())
+    Ok(configs.find_map(|config| halves(&config.subnet?)))
 }

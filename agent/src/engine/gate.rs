@@ -62,8 +62,8 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
         let left = deadline
             .saturating_sub(spent)
             .max(RESUMED_AT_LEAST.min(deadline));
-        // What the release took. An engine that stands still is not held against it,
-        // but for the step's own deadline.
+        // What the answers took. An engine that stands still between them is not held
+        // against the release, but for the step's own deadline.
         let mut taken = Duration::ZERO;
         let mut gate = Gate::new(release, check, deadline, left);
         let mut restarts = None;
@@ -85,6 +85,7 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
                 HealthAnswer::Bad(answer) => Answer::Bad(answer),
             };
             if let Some(news) = gate.news(&answer) {
+                self.remember(news.clone());
                 let _ = self.progress.send(news);
             }
             taken += asked.elapsed();

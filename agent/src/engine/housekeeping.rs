@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cutover_plan::compile::CompileError;
 use cutover_plan::event::Event;
-use cutover_plan::id::Replica;
+use cutover_plan::id::{ReleaseNumber, Replica};
 use cutover_plan::outcome::Outcome;
 use cutover_plan::plan::Kind;
 use cutover_plan::state::DeployState;
@@ -31,38 +31,60 @@ use crate::traffic::Traffic;
 const AGAIN_AFTER: Duration = Duration::from_secs(600);
 const AGAIN_AFTER_AT_MOST: Duration = Duration::from_secs(24 * 3600);
 
+/// The same where users wait for it.
+const SOON_AFTER: Duration = Duration::from_secs(30);
+const SOON_AFTER_AT_MOST: Duration = Duration::from_secs(600);
+
 /// When housekeeping is due: what is in the way of the one is not in the way of
 /// the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Housekeeper {
     retire: Tries,
     scale: Tries,
+    /// Scaling from nothing.
+    start: Tries,
+}
+
+impl Default for Housekeeper {
+    fn default() -> Self {
+        Self {
+            retire: Tries::new(AGAIN_AFTER, AGAIN_AFTER_AT_MOST),
+            scale: Tries::new(AGAIN_AFTER, AGAIN_AFTER_AT_MOST),
+            start: Tries::new(SOON_AFTER, SOON_AFTER_AT_MOST),
+        }
+    }
 }
 
 /// When the next try of something may begin.
 #[derive(Debug)]
 struct Tries {
     not_before: Option<Timestamp>,
+    first: Duration,
     pause: Duration,
-}
-
-impl Default for Tries {
-    fn default() -> Self {
-        Self {
-            not_before: None,
-            pause: AGAIN_AFTER,
-        }
-    }
+    longest: Duration,
 }
 
 impl Tries {
+    fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            not_before: None,
+            first,
+            pause: first,
+            longest,
+        }
+    }
+
     fn hear(&mut self, outcome: Option<Outcome>, now: Timestamp) {
         if outcome == Some(Outcome::Promoted) {
-            *self = Self::default();
+            *self = Self::new(self.first, self.longest);
             return;
         }
         self.not_before = now.checked_add(self.pause).ok();
-        self.pause = (2 * self.pause).min(AGAIN_AFTER_AT_MOST);
+        self.pause = (2 * self.pause).min(self.longest);
+    }
+
+    fn may_begin(&self, now: Timestamp) -> bool {
+        self.not_before.is_none_or(|not_before| now >= not_before)
     }
 }
 
@@ -71,15 +93,21 @@ impl Housekeeper {
     pub(super) fn hear(&mut self, kind: Kind, outcome: Option<Outcome>, now: Timestamp) {
         match kind {
             Kind::Retire => self.retire.hear(outcome, now),
-            Kind::Scale => self.scale.hear(outcome, now),
+            Kind::Scale => {
+                self.scale.hear(outcome, now);
+                self.start.hear(outcome, now);
+            }
             Kind::Deploy | Kind::Rollback => *self = Self::default(),
         }
     }
 
-    /// Whether the number of containers may be changed, after a try that failed.
-    pub(super) fn may_scale(&self, now: Timestamp) -> bool {
-        let not_before = self.scale.not_before;
-        not_before.is_none_or(|not_before| now >= not_before)
+    /// Whether a scale may be begun by what was seen.
+    pub(super) fn may_scale(&self, seen: Seen, now: Timestamp) -> bool {
+        match seen {
+            Seen::InOrder => false,
+            Seen::Miscounted => self.scale.may_begin(now),
+            Seen::Deserted(_) => self.start.may_begin(now),
+        }
     }
 
     /// When a release that stands by until then is to be retired.
@@ -128,8 +156,13 @@ impl<C: Containers, T: Traffic, R: Record> Engine<C, T, R> {
 impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
     /// Whether the release that serves has other containers than the app's file
     /// says, or none; the error is why that cannot be mended without a deploy. One
-    /// that has some, none of which runs, is no matter of their number.
-    pub(super) fn count(&self, containers: &[Container]) -> Result<Seen, String> {
+    /// that has some, none of which runs, is no matter of their number. Where the
+    /// proxy sends users `elsewhere`, the journal may be older than the host.
+    pub(super) fn count(
+        &self,
+        containers: &[Container],
+        elsewhere: Option<ReleaseNumber>,
+    ) -> Result<Seen, String> {
         let to = &self.releases.traffic;
         let Some(serving) = to.sole() else {
             return Ok(Seen::InOrder);
@@ -145,6 +178,9 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
             true if !of_serving().any(runs) => return Ok(Seen::InOrder),
             true => Seen::Miscounted,
         };
+        if let (Some(trouble), Some(other)) = (seen.trouble(), elsewhere) {
+            return Err(format!("{trouble}; the proxy sends its users to {other}"));
+        }
         let known = self.releases.find(serving);
         let fingerprint = self.fingerprint().map_err(|failure| failure.reason)?;
         if known.is_some_and(|known| known.release.fingerprint == fingerprint) {
@@ -167,27 +203,37 @@ mod tests {
     fn what_fails_is_tried_ever_more_rarely_until_something_succeeds() {
         let mut housekeeper = Housekeeper::default();
         let mut now = Timestamp::UNIX_EPOCH;
-        assert!(housekeeper.may_scale(now));
-        let mut tries = 0;
-        let end = now + Duration::from_secs(30 * 24 * 3600);
-        while now < end {
-            if housekeeper.may_scale(now) {
-                tries += 1;
-                housekeeper.hear(Kind::Scale, Some(Outcome::Failed), now);
-                assert!(!housekeeper.may_scale(now));
+        let tries_in = |housekeeper: &mut Housekeeper, now: &mut Timestamp, seen, time| {
+            let (mut tries, end) = (0, *now + time);
+            while *now < end {
+                if housekeeper.may_scale(seen, *now) {
+                    tries += 1;
+                    housekeeper.hear(Kind::Scale, Some(Outcome::Failed), *now);
+                    assert!(!housekeeper.may_scale(seen, *now));
+                }
+                *now += Duration::from_secs(10);
             }
-            now += Duration::from_secs(60);
-        }
+            tries
+        };
+        let day = Duration::from_secs(24 * 3600);
         // Eight on the first days, and then one a day.
+        let tries = tries_in(&mut housekeeper, &mut now, Seen::Miscounted, 30 * day);
         assert!((30..45).contains(&tries), "{tries} tries in 30 days");
         housekeeper.hear(Kind::Scale, Some(Outcome::Promoted), now);
-        assert!(housekeeper.may_scale(now));
+        // Five in the first minutes, and then one every ten.
+        let gone = Seen::Deserted(ReleaseNumber(1));
+        let tries = tries_in(&mut housekeeper, &mut now, gone, day);
+        assert!((140..155).contains(&tries), "{tries} tries in a day");
+        housekeeper.hear(Kind::Scale, Some(Outcome::Promoted), now);
+        assert!(housekeeper.may_scale(gone, now));
+        assert!(housekeeper.may_scale(Seen::Miscounted, now));
+        assert!(!housekeeper.may_scale(Seen::InOrder, now));
         housekeeper.hear(Kind::Retire, Some(Outcome::Failed), now);
         assert_eq!(
             housekeeper.due(Some(now)),
             now.checked_add(AGAIN_AFTER).ok()
         );
         housekeeper.hear(Kind::Deploy, Some(Outcome::Failed), now);
-        assert!(housekeeper.may_scale(now));
+        assert!(housekeeper.may_scale(Seen::Miscounted, now));
     }
 }

@@ -212,15 +212,26 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
         let listed = self.drivers.containers.list(app).await;
         let containers = listed.map_err(|error| error.reason)?;
         let (spec, to) = (&self.spec, &self.releases.traffic);
+        let mut elsewhere = None;
         // A deploy that holds requests says itself when they go on, and to whom.
         // Where none is under way they go on as soon as somebody answers well.
         if aside == Aside::Ended {
             let table = self.drivers.traffic.table().await;
             let table = table.map_err(|error| error.to_string())?;
             let now = table.apps.get(app.as_str());
+            let others = containers.iter().map(|one| one.release);
+            let mut others = others.filter(|one| !to.reaches(*one));
+            elsewhere =
+                others.find(|one| now.is_some_and(|now| now.is_served_by(&one.to_string())));
             let holds = now.is_some_and(|now| now.park.is_some());
             if holds && !self.all_answer(to, &containers).await {
-                return Err(format!("requests are held until {to} answers well"));
+                return match self.count(&containers, elsewhere)? {
+                    // Whoever starts them again also lets the requests go on.
+                    Seen::Deserted(release) => Ok(Seen::Deserted(release)),
+                    Seen::InOrder | Seen::Miscounted => {
+                        Err(format!("requests are held until {to} answers well"))
+                    }
+                };
             }
         }
         let absent = Mutex::new(None);
@@ -253,7 +264,7 @@ impl<C: Containers, T: Traffic, R: Record> Look<C, T, R> {
                 let absent = absent.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let seen = match aside {
                     Aside::Kept => Seen::InOrder,
-                    Aside::Ended => self.count(&containers)?,
+                    Aside::Ended => self.count(&containers, elsewhere)?,
                 };
                 match (seen, absent) {
                     (Seen::InOrder, Some(release)) => Err(format!(

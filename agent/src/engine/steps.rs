@@ -457,9 +457,14 @@ impl<C: Containers, T: Traffic, R: Send + Sync + 'static> Steps<C, T, R> {
 
     pub(super) async fn pause(&self, pause: &mut Duration, trouble: String) {
         tracing::debug!(%trouble, "asking again");
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
+        self.remember(trouble);
         tokio::time::sleep(*pause).await;
         *pause = (*pause * 2).min(LONGEST_PAUSE);
+    }
+
+    /// Keeps what should be told if the step is not done within its deadline.
+    pub(super) fn remember(&self, trouble: String) {
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(trouble);
     }
 
     /// How long ago the step was started first; across processes, by the clock of

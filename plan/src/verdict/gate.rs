@@ -83,7 +83,7 @@ impl<'a> Gate<'a> {
         }
     }
 
-    /// Takes an answer that came this long after the gate began.
+    /// Takes an answer, by which the release has taken so long in all.
     pub fn answer(&mut self, answer: Answer, elapsed: Duration) -> Passage {
         match answer {
             Answer::Good => self.in_a_row += 1,

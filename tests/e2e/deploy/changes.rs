@@ -157,8 +157,10 @@ impl Changing {
             .collect();
         let mut remove = vec!["rm", "--force"];
         remove.extend(all.iter().map(String::as_str));
+        self.rig.kill_agent().await?;
         docker(&remove).await?;
         docker(&["image", "rm", "--force", &self.image.reference()]).await?;
+        self.rig.start_agent().await?;
         self.rig.sees("1", DEADLINE).await?;
         eventually("the end of it", DEADLINE, async || {
             let history = self.history().await?;
