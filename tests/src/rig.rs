@@ -7,6 +7,7 @@ use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -83,9 +84,18 @@ pub const TABLES: &str = "\
 [health]\npath = \"/healthz\"\ninterval = \"100ms\"\ntimeout = \"2s\"\ndeadline = \"20s\"\n\
 [watch]\nwindow = \"2s\"\nmax_error_rate = \"5%\"\nmin_requests = 20\n";
 
-/// A port that is free now; the test host's network is nobody else's.
+/// A port that nobody else takes: the test host's network is nobody else's, and of
+/// these the system gives none away by itself.
 fn free_port() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        ensure!(port < 30_000, "no port is free");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
 }
 
 impl Rig {
