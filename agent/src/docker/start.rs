@@ -34,7 +34,11 @@ pub(super) async fn start(
             return Ok(running);
         }
         // It may serve users, and nobody here can tell.
-        sight::read(&seen).map_err(|fault| unreadable(&name, &fault))?;
+        sight::read(&seen).map_err(|fault| {
+            let reason = format!("the container {name} cannot be read: {fault}");
+            let hint = format!("if it serves nobody, remove it: docker rm --force {name}");
+            error(ContainerErrorKind::Host, reason).with_hint(hint)
+        })?;
         let id = seen.id.as_deref().unwrap_or(&name);
         removal::remove(engine, id, &name, order.run.stop_grace).await?;
     }
@@ -71,12 +75,6 @@ async fn address(
 fn foreign(name: &str) -> ContainerError {
     let reason = format!("there is a container named {name} that Cutover did not make");
     let hint = format!("rename or remove it by hand: docker rename {name} OTHER-NAME");
-    error(ContainerErrorKind::Host, reason).with_hint(hint)
-}
-
-fn unreadable(name: &str, fault: &str) -> ContainerError {
-    let reason = format!("the container {name} cannot be read: {fault}");
-    let hint = format!("if it serves nobody, remove it: docker rm --force {name}");
     error(ContainerErrorKind::Host, reason).with_hint(hint)
 }
 
@@ -206,7 +204,10 @@ async fn look(engine: &Connection, name: &str, id: &str) -> Result<Container, Co
         let reason = format!("the container {name} was removed by somebody while it started");
         return Err(error(ContainerErrorKind::Unavailable, reason));
     };
-    let container = sight::read(&seen).map_err(|fault| unreadable(name, &fault))?;
+    let container = sight::read(&seen).map_err(|fault| {
+        let reason = format!("the container {name} cannot be read: {fault}");
+        error(ContainerErrorKind::Unavailable, reason)
+    })?;
     if let ContainerState::Exited {
         code,
         out_of_memory,
