@@ -177,8 +177,7 @@ fn pair(name: &str, value: &str) -> HashMap<String, String> {
     HashMap::from([(name.to_owned(), value.to_owned())])
 }
 
-/// Podman with its older networks gives no container an address that it would not
-/// give by itself. It gives one that was let go only after all others.
+/// Whether its containers can keep addresses. With Podman this was not tried.
 async fn keeps_addresses(engine: &Connection) -> Result<bool, Fault> {
     let asked = engine.call("asking the engine what it is", QUESTION, async |client| {
         client.version().await

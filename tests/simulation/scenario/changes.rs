@@ -101,7 +101,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         asks: &[
             Ask::Deploy(Behaviour::Good, Outcome::Promoted),
             Ask::Meddle(Meddling::Removed),
-            // What fails is tried again after ten minutes.
+            // What came back in part is made whole after ten minutes, if a try failed.
             Ask::Wait(Duration::from_secs(660)),
         ],
         serves: Some(1),
